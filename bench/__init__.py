@@ -1,0 +1,1 @@
+"""The benchmark suite, for ``pytest bench``, and the project's own tools."""

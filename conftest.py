@@ -1,0 +1,3 @@
+"""Loads the project's pytest plugin; only a root conftest may do so."""
+
+pytest_plugins = ("xai_core.pytest_plugin",)

@@ -1,0 +1,228 @@
+"""Samples from any annotation file in COCO's instances format.
+
+Reads ``DIR/annotations/instances_NAME.json`` with its images in ``DIR/NAME``, which is how COCO's
+own archives unpack. Nothing from the file is believed: ids, sizes, file names and segmentations
+are checked at the sample that they belong to, so that one bad entry spoils this sample only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import PIL.Image
+from pycocotools import mask as rle
+
+from xai_core.data.classes import ClassMap
+from xai_core.errors import BadInput, DataMissing
+from xai_core.types import Sample
+
+if TYPE_CHECKING:
+    from xai_core.types import Image, Mask
+
+PREFERRED = "instances_train2017.json"
+"""The study's annotation file: taken where a folder has several."""
+
+Json = dict[str, Any]
+
+
+def find_annotations(path: Path) -> tuple[Path, Path]:
+    """The annotation file under ``path`` and the folder of its images.
+
+    Args:
+        path: a folder in COCO's layout, or one annotation file within such a folder.
+
+    Raises:
+        DataMissing: there is no such file or folder, or more than one to choose from.
+    """
+    if path.is_dir():
+        files = sorted((path / "annotations").glob("instances_*.json"))
+        preferred = [file for file in files if file.name == PREFERRED] or files
+        if len(preferred) != 1:
+            what = "several files" if files else "no file"
+            raise DataMissing(
+                f"{path} has {what} annotations/instances_*.json; give COCO's folder (with "
+                f"annotations/{PREFERRED}) or the annotation file itself"
+            )
+        path = preferred[0]
+    elif not path.is_file():
+        raise DataMissing(f"no COCO folder or annotation file at {path}")
+    images = path.parent.parent / path.stem.removeprefix("instances_")
+    if not images.is_dir():
+        raise DataMissing(f"the images of {path} should be in {images}, which is no folder")
+    return path, images
+
+
+def load_annotations(path: Path) -> Json:
+    """Parse an annotation file.
+
+    Raises:
+        DataMissing: it can't be read, or is not in COCO's instances format.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataMissing(f"{path} can't be read as COCO annotations: {error}") from error
+    parts = ("images", "annotations", "categories")
+    if not isinstance(content, dict) or not all(
+        isinstance(content.get(part), list) and all(isinstance(e, dict) for e in content[part])
+        for part in parts
+    ):
+        raise DataMissing(f"{path} is not in COCO's format: it needs the lists {', '.join(parts)}")
+    missing = [
+        f"{part} without {key!r}"
+        for part, keys in (("images", ("id",)), ("categories", ("id", "name")))
+        for key in keys
+        if any(key not in entry for entry in content[part])
+    ]
+    missing += [
+        f"an image whose id {entry['id']!r} is no whole number"
+        for entry in content["images"]
+        if not isinstance(entry.get("id", 0), int)
+    ]
+    if missing:
+        raise DataMissing(f"{path} is not in COCO's format: it has {missing[0]}")
+    return content
+
+
+class CocoDataSet:
+    """The samples of one annotation file.
+
+    Args:
+        name: stands in every record.
+        content: the parsed annotation file, or a part of it.
+        images: folder of the images; nothing outside it is ever read.
+        class_map: category name to outputs of the net; categories without any are left out.
+    """
+
+    def __init__(self, name: str, content: Json, images: Path, class_map: ClassMap) -> None:
+        self.name = name
+        self.content = content
+        self.folder = images
+        self._class_map = class_map
+        self._images: dict[int, Json] = {image["id"]: image for image in content["images"]}
+        self._categories: dict[int, str] = {c["id"]: c["name"] for c in content["categories"]}
+        self._annotations: dict[tuple[int, str], list[Json]] = defaultdict(list)
+        for annotation in content["annotations"]:
+            category = self._categories.get(annotation.get("category_id", -1))
+            if category is not None and annotation.get("image_id") in self._images:
+                self._annotations[annotation["image_id"], category].append(annotation)
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """All category names of the file, sorted."""
+        return tuple(sorted(self._categories.values()))
+
+    def samples(self) -> Sequence[Sample]:
+        """See `DataSet`."""
+        mapped = set(self._class_map.mapped)
+        return sorted(
+            Sample(image_id, category, self._class_map.indices(category))
+            for (image_id, category), annotations in self._annotations.items()
+            if category in mapped and not all(a.get("iscrowd") for a in annotations)
+        )
+
+    def image(self, sample: Sample) -> Image:
+        """See `DataSet`. Greyscale, palette and CMYK files become RGB."""
+        entry = self._images[sample.image_id]
+        try:
+            with PIL.Image.open(io.BytesIO(self._read(sample))) as image:
+                pixels = np.asarray(image.convert("RGB"))
+        except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+            raise BadInput(f"image {entry.get('file_name')} can't be decoded: {error}") from error
+        declared = entry.get("height"), entry.get("width")
+        if declared != pixels.shape[:2]:
+            raise BadInput(
+                f"image {entry.get('file_name')} is {pixels.shape[1]}x{pixels.shape[0]}, but its "
+                f"annotation says {declared[1]}x{declared[0]}"
+            )
+        return pixels
+
+    def mask(self, sample: Sample) -> Mask:
+        """See `DataSet`. Polygons and RLE, crowds included, as pycocotools rasterises them."""
+        entry = self._images[sample.image_id]
+        height, width = entry.get("height"), entry.get("width")
+        if not (isinstance(height, int) and isinstance(width, int) and min(height, width) > 0):
+            raise BadInput(f"image {sample.image_id} has no height and width in the annotations")
+        union = np.zeros((height, width), dtype=np.bool_)
+        for annotation in self._annotations[sample.image_id, sample.category]:
+            union |= _rasterise(annotation, height, width)
+        if not union.any():
+            raise BadInput(f"the mask of {sample.category} in image {sample.image_id} has no area")
+        return union
+
+    def fingerprint(self, sample: Sample) -> str:
+        """See `DataSet`."""
+        digest = hashlib.sha256(self._read(sample))
+        annotations = self._annotations[sample.image_id, sample.category]
+        digest.update(json.dumps(annotations, sort_keys=True).encode())
+        digest.update(repr(sample).encode())
+        return digest.hexdigest()
+
+    def subset(self, samples: Iterable[Sample]) -> Json:
+        """The part of the annotation file that these samples need, in the same format."""
+        wanted = {(sample.image_id, sample.category) for sample in samples}
+        ids = {image_id for image_id, _ in wanted}
+        return {
+            "images": [self._images[image_id] for image_id in sorted(ids)],
+            "categories": self.content["categories"],
+            "annotations": [
+                annotation for key in sorted(wanted) for annotation in self._annotations[key]
+            ],
+        }
+
+    def _read(self, sample: Sample) -> bytes:
+        name = self._images[sample.image_id].get("file_name")
+        if not isinstance(name, str) or not name:
+            raise BadInput(f"image {sample.image_id} has no file_name in the annotations")
+        path = (self.folder / name).resolve()
+        if not path.is_relative_to(self.folder.resolve()):
+            raise BadInput(f"file_name {name!r} leaves the image folder; it was not read")
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise BadInput(f"image {name} can't be read: {error.strerror}") from error
+
+
+def _rasterise(annotation: Mapping[str, Any], height: int, width: int) -> Mask:
+    segmentation = annotation.get("segmentation")
+    where = f"annotation {annotation.get('id')} of image {annotation.get('image_id')}"
+    if not segmentation:
+        raise BadInput(f"{where} has no segmentation")
+    try:
+        if isinstance(segmentation, list):
+            parts = rle.frPyObjects(_polygons(segmentation), height, width)
+            encoded = rle.merge(parts)
+        elif list(segmentation["size"]) != [height, width]:
+            raise ValueError(f"its size is {segmentation['size']}, the image's {[height, width]}")
+        elif isinstance(segmentation["counts"], list):
+            _check_counts(segmentation["counts"], height, width)
+            encoded = rle.frPyObjects(segmentation, height, width)
+        else:
+            encoded = segmentation
+        mask = rle.decode(encoded)
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, MemoryError) as error:
+        raise BadInput(f"{where} has a segmentation that can't be read: {error}") from error
+    return np.asarray(mask, dtype=np.bool_)
+
+
+def _polygons(segmentation: Sequence[Any]) -> list[list[float]]:
+    polygons = [[float(x) for x in polygon] for polygon in segmentation]
+    # pycocotools takes a polygon of four numbers for a box.
+    if any(len(polygon) < 6 or len(polygon) % 2 for polygon in polygons):
+        raise ValueError("a polygon needs three points or more, each with x and y")
+    if not all(np.isfinite(polygon).all() for polygon in polygons):
+        raise ValueError("a polygon has a coordinate that is no finite number")
+    return polygons
+
+
+def _check_counts(counts: Sequence[int], height: int, width: int) -> None:
+    # Decoding run lengths that don't add up writes past the mask's memory.
+    if sum(counts) != height * width or any(count < 0 for count in counts):
+        raise ValueError("run lengths don't add up to the image")

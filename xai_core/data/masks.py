@@ -1,0 +1,55 @@
+"""Masks: resized with the image, then dilated by a share of their area."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from xai_core.errors import BadInput
+
+if TYPE_CHECKING:
+    from xai_core.types import Mask
+
+
+def resize_mask(mask: Mask, height: int, width: int) -> Mask:
+    """Nearest neighbour with half-pixel centres, which is how the image is resized too.
+
+    Args:
+        mask: (H, W).
+        height: rows of the result.
+        width: columns of the result.
+    """
+    rows = ((np.arange(height) + 0.5) * mask.shape[0] / height).astype(np.intp)
+    columns = ((np.arange(width) + 0.5) * mask.shape[1] / width).astype(np.intp)
+    return mask[np.ix_(rows, columns)]
+
+
+def dilate(mask: Mask, dilation: float) -> Mask:
+    """All pixels within the smallest Euclidean distance at which the area reaches its target.
+
+    The target is ``(1 + dilation) * area``, at most the whole image. Pixels at the same distance
+    come in together, so the area may exceed the target by the last ring's width.
+
+    Args:
+        mask: (H, W) with at least one pixel set.
+        dilation: share of the area to add, >= 0; 0 returns the mask as it is.
+
+    Raises:
+        BadInput: the mask is empty.
+    """
+    area = int(mask.sum())
+    if area == 0:
+        raise BadInput("the mask has no pixel at this size")
+    # Rounded first: 1.2 * 15 must be 18, not the next integer after 18.000000000000004.
+    target = min(math.ceil(round((1 + dilation) * area, 6)), mask.size)
+    if target <= area:
+        return mask
+    distance = cv2.distanceTransform(
+        (~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE
+    ).astype(np.float64)
+    # Squared distances are integers; OpenCV's float32 roots are only near them.
+    squared = np.rint(distance * distance)
+    return np.asarray(squared <= np.partition(squared, target - 1, axis=None)[target - 1])

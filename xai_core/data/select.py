@@ -1,0 +1,98 @@
+"""Which samples a run looks at: seeded, reproducible, or pinned by image ids."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from xai_core.errors import BadInput, DataMissing, UnknownChoice
+from xai_core.types import DataSet, Sample
+
+STUDY_CLASSES = ("banana", "clock", "orange", "stop sign", "traffic light", "umbrella")
+"""Six classes that COCO and ImageNet share. The study names one of its six (traffic light)."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How to choose samples.
+
+    Attributes:
+        classes: category names.
+        per_class: samples of each class, at most.
+        seed: of the shuffling.
+        image_ids: only these images; empty for all.
+        min_area: smallest share of the image that the mask (before dilation) may have.
+        max_area: largest share.
+    """
+
+    classes: Sequence[str]
+    per_class: int = 30
+    seed: int = 0
+    image_ids: Sequence[int] = ()
+    min_area: float = 0.01
+    max_area: float = 0.70
+
+
+def select(data: DataSet, selection: Selection) -> list[Sample]:
+    """The samples of a run, sorted by image and class.
+
+    Each class is shuffled on its own, by the seed and its name: adding a class, or an image of
+    another class, leaves the choice as it was. A sample whose mask can't be read is chosen all the
+    same: it then fails by name instead of vanishing.
+
+    Raises:
+        DataMissing: nothing is left to look at.
+        UnknownChoice: an image id that the data doesn't have with any of the classes.
+    """
+    candidates: dict[str, list[Sample]] = {category: [] for category in selection.classes}
+    for sample in data.samples():
+        if sample.category in candidates:
+            candidates[sample.category].append(sample)
+    pinned = set(selection.image_ids)
+    if pinned:
+        known = {sample.image_id for group in candidates.values() for sample in group}
+        for image_id in sorted(pinned - known):
+            raise UnknownChoice("image id", str(image_id), _some(sorted(known)))
+    chosen = []
+    for category, group in candidates.items():
+        group = [sample for sample in group if not pinned or sample.image_id in pinned]
+        chosen += _choose(data, group, selection, _generator(selection.seed, category))
+    if not chosen:
+        raise DataMissing(
+            f"{data.name} has no sample of {', '.join(selection.classes)} whose mask covers "
+            f"{selection.min_area:.0%} to {selection.max_area:.0%} of its image"
+        )
+    return sorted(chosen)
+
+
+def _choose(
+    data: DataSet, group: list[Sample], selection: Selection, generator: np.random.Generator
+) -> list[Sample]:
+    chosen: list[Sample] = []
+    for i in generator.permutation(len(group)):
+        if len(chosen) == selection.per_class:
+            break
+        if _fits(data, group[i], selection):
+            chosen.append(group[i])
+    return chosen
+
+
+def _fits(data: DataSet, sample: Sample, selection: Selection) -> bool:
+    try:
+        share = float(data.mask(sample).mean())
+    except BadInput:
+        return True
+    return selection.min_area <= share <= selection.max_area
+
+
+def _generator(seed: int, category: str) -> np.random.Generator:
+    digest = hashlib.sha256(category.encode()).digest()
+    return np.random.default_rng([seed, int.from_bytes(digest[:8])])
+
+
+def _some(ids: Sequence[int], limit: int = 10) -> list[str]:
+    shown = [str(image_id) for image_id in ids[:limit]]
+    return shown if len(ids) <= limit else [*shown, f"... ({len(ids)} in all)"]

@@ -1,0 +1,6 @@
+"""Engines: from a net, images and methods to maps, in the fewest passes that they know how."""
+
+from xai_core.engine.autograd import AutogradEngine
+from xai_core.engine.engine import Attributions, Engine
+
+__all__ = ["Attributions", "AutogradEngine", "Engine"]

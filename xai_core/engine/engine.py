@@ -1,0 +1,99 @@
+"""What an engine takes and gives, whichever way it computes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from xai_core.errors import BadInput, Unsupported
+from xai_core.methods import Method
+from xai_core.signals import Signal, Signals
+from xai_core.types import Net
+
+
+@dataclass(frozen=True)
+class Attributions:
+    """The result for one batch.
+
+    Attributes:
+        maps: method id to (B, C, H, W), detached.
+        refused: method id to the reason why it is not defined for this net.
+        failed: method id to the reason why its map can't be used.
+        logits: (B, classes), detached.
+        targets: (B,), the output that was explained in each image.
+    """
+
+    maps: Mapping[str, Tensor]
+    refused: Mapping[str, str]
+    failed: Mapping[str, str]
+    logits: Tensor
+    targets: Tensor
+
+
+class Engine(Protocol):
+    """Computes the maps of many methods at once."""
+
+    id: str
+
+    def __call__(
+        self, net: Net, images: Tensor, candidates: Sequence[Sequence[int]], methods: list[Method]
+    ) -> Attributions:
+        """Explain one output per image.
+
+        Args:
+            net: left exactly as it was found, also after an error.
+            images: normalised, (B, 3, H, W), of the net's dtype and device.
+            candidates: for each image the outputs that mean its class; the one with the highest
+                logit is explained.
+            methods: those to compute.
+
+        Raises:
+            BadInput: the net can't take these images, or a candidate is not among its outputs.
+        """
+
+
+def choose_targets(net: Net, logits: Tensor, candidates: Sequence[Sequence[int]]) -> Tensor:
+    """For each image the candidate output with the highest logit, (B,).
+
+    Raises:
+        BadInput: a candidate is not an output of the net.
+    """
+    outputs = logits.shape[1]
+    beyond = [c for group in candidates for c in group if not 0 <= c < outputs]
+    if beyond:
+        raise BadInput(f"class index {beyond[0]} is not among the {outputs} outputs of {net.id}")
+    chosen = [
+        group[int(row[list(group)].argmax())] for row, group in zip(logits, candidates, strict=True)
+    ]
+    return torch.tensor(chosen, device=logits.device)
+
+
+def combine(
+    methods: Sequence[Method], signals: Signals, missing: Mapping[Signal, str]
+) -> tuple[dict[str, Tensor], dict[str, str], dict[str, str]]:
+    """Hand each method its signals: (maps, refused, failed), each by method id.
+
+    Args:
+        methods: those to compute.
+        signals: the signals at hand.
+        missing: signals that this net doesn't have, with the reason.
+    """
+    maps: dict[str, Tensor] = {}
+    refused: dict[str, str] = {}
+    failed: dict[str, str] = {}
+    for method in methods:
+        reasons = sorted({missing[signal] for signal in method.needs if signal in missing})
+        if reasons:
+            refused[method.id] = "; ".join(reasons)
+            continue
+        try:
+            maps[method.id] = method(signals)
+        except Unsupported as reason:
+            refused[method.id] = str(reason)
+        except BadInput as error:
+            failed[method.id] = str(error)
+    return maps, refused, failed

@@ -1,0 +1,28 @@
+"""The ways in which a request can't be met, each carrying one sentence for the user."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class XaiError(Exception):
+    """Base of all errors that this project raises on purpose; ``str()`` is one clear sentence."""
+
+
+class UnknownChoice(XaiError):
+    """A name that no registry knows; the message lists the known ones."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"unknown {kind} {name!r}; known: {', '.join(known)}")
+
+
+class Unsupported(XaiError):
+    """The request is well formed, but not defined here: skip it and say why."""
+
+
+class DataMissing(XaiError):
+    """Data or weights that a run needs are absent: nothing can start without them."""
+
+
+class BadInput(XaiError):
+    """An image, annotation, file or option that can't be used, with the reason."""

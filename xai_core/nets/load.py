@@ -1,0 +1,51 @@
+"""From a net's spec to a net that is ready to be explained."""
+
+from __future__ import annotations
+
+import torch
+
+from xai_core.errors import BadInput
+from xai_core.nets.spec import NetSpec
+from xai_core.nets.target_layer import find_target_layer
+from xai_core.nets.weights import load_weights, random_seed
+from xai_core.types import Net
+
+
+def load_net(
+    spec: NetSpec,
+    weights: str | None = None,
+    *,
+    device: torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Net:
+    """Build a net, load its weights, find its target layer and put it on the device.
+
+    Args:
+        spec: what to build.
+        weights: see `xai_core.nets.weights.load_weights`; the spec's own where None.
+        device: CPU where None.
+        dtype: of parameters and maps.
+
+    Raises:
+        DataMissing: the weights are absent.
+        BadInput: the weights don't fit, or no target layer was found.
+    """
+    where = weights or spec.weights
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(random_seed(where) or 0)
+        module = spec.build()
+    source = load_weights(spec.id, module, where)
+    module = module.eval().requires_grad_(False)
+    try:
+        target_layer = spec.target_layer or find_target_layer(module)
+    except BadInput as error:
+        raise BadInput(f"{spec.id}: {error}") from error
+    return Net(
+        id=spec.id,
+        module=module.to(device=device, dtype=dtype),
+        target_layer=target_layer,
+        mean=spec.mean,
+        std=spec.std,
+        weights=source,
+        class_names=spec.class_names,
+    )

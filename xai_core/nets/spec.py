@@ -1,0 +1,116 @@
+"""What must be known of a net before it is built, and where nets are looked up."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torchvision
+from torch import nn
+
+from xai_core.errors import BadInput, UnknownChoice
+from xai_core.registry import Registry
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+STUDY_NETS = ("alexnet", "vgg19", "resnet152", "squeezenet1_0")
+"""The study's nets, in its order."""
+
+
+@dataclass(frozen=True)
+class NetSpec:
+    """A net that can be built, by us or by a user.
+
+    Attributes:
+        id: name in options, records and reports.
+        build: returns the module with untrained parameters; it maps normalised images
+            (B, 3, H, W) to logits (B, classes).
+        target_layer: dotted name of the module whose output is the target layer; None to have it
+            found (see `xai_core.nets.target_layer`).
+        mean: per-channel mean that normalises images in [0, 1].
+        std: per-channel standard deviation, likewise.
+        class_names: names of the outputs; None where they are not known.
+        weights: where the trained parameters come from without ``--weights``: ``imagenet``,
+            ``random:SEED`` or a file; None means that `build` returns a trained module.
+    """
+
+    id: str
+    build: Callable[[], nn.Module]
+    target_layer: str | None = None
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    class_names: tuple[str, ...] | None = None
+    weights: str | None = None
+
+
+NETS: Registry[NetSpec] = Registry("net")
+
+
+def register_net(spec: NetSpec) -> NetSpec:
+    """Make ``spec`` known under its id."""
+    return NETS.register(spec.id, spec)
+
+
+def get_spec(name: str) -> NetSpec:
+    """Look a net up: a registered id, a torchvision classification net, or ``package.module:NAME``.
+
+    Raises:
+        UnknownChoice: no such net.
+        BadInput: the module path leads to no `NetSpec`.
+    """
+    if name in set(NETS):
+        return NETS.get(name)
+    if ":" in name:
+        return _import_spec(name)
+    if name in torchvision.models.list_models(module=torchvision.models):
+        return _torchvision_spec(name)
+    raise UnknownChoice(
+        "net", name, [*NETS, "any classification net of torchvision.models", "package.module:SPEC"]
+    )
+
+
+def _import_spec(name: str) -> NetSpec:
+    module_name, _, attribute = name.partition(":")
+    try:
+        spec = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise BadInput(f"the net {name} can't be imported: {error}") from error
+    if not isinstance(spec, NetSpec):
+        raise BadInput(f"{name} is a {type(spec).__name__}, not an xai_core.nets.NetSpec")
+    return spec
+
+
+def _torchvision_spec(name: str, target_layer: str | None = None) -> NetSpec:
+    published = torchvision.models.get_model_weights(name)
+    weights = published.__members__.get("IMAGENET1K_V1", next(iter(published)))
+    transform = weights.transforms()
+    return NetSpec(
+        id=name,
+        build=lambda: _build_torchvision(name),
+        target_layer=target_layer,
+        mean=tuple(transform.mean),
+        std=tuple(transform.std),
+        class_names=tuple(weights.meta["categories"]),
+        weights="imagenet",
+    )
+
+
+def _build_torchvision(name: str) -> nn.Module:
+    # These two are built for their published weights: with those, torchvision turns the input
+    # transform on; their auxiliary heads only run in training.
+    extra = {}
+    if name in {"googlenet", "inception_v3"}:
+        extra = {"transform_input": True, "aux_logits": False, "init_weights": True}
+    module: nn.Module = torchvision.models.get_model(name, weights=None, **extra)
+    return module
+
+
+for _name, _layer in (
+    ("alexnet", "features.11"),
+    ("vgg19", "features.35"),
+    ("resnet152", "layer4"),
+    ("squeezenet1_0", "features.12"),
+):
+    register_net(_torchvision_spec(_name, _layer))

@@ -1,0 +1,193 @@
+"""Where a net's parameters come from: torchvision's download, a file, the scenes, or a seed."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from xai_core.errors import BadInput, DataMissing, UnknownChoice
+from xai_core.types import Weights
+
+BUNDLED = Path(__file__).parent / "weights"
+"""Weights that ship with the project: ``NET-scenes.pth`` with a model card beside each."""
+
+KNOWN = ("imagenet", "scenes", "random", "random:SEED", "a file of a state_dict")
+
+StateDict = Mapping[str, Tensor]
+
+
+def parse_weights(values: Iterable[str]) -> dict[str, str]:
+    """``NET=WHERE`` pairs to a dict.
+
+    Raises:
+        BadInput: a value is not of this form.
+    """
+    result = {}
+    for value in values:
+        net, separator, where = value.partition("=")
+        if not (net and separator and where):
+            raise BadInput(f"--weights {value!r} is not of the form NET=WHERE, e.g. vgg19=imagenet")
+        result[net] = where
+    return result
+
+
+def scenes_weights(net: str) -> str:
+    """What a net is given on the scenes: weights trained on scenes where they ship, else a seed."""
+    return "scenes" if (BUNDLED / f"{net}-scenes.pth").is_file() else "random:0"
+
+
+def check_weights(net: str, build: Callable[[], nn.Module], where: str) -> None:
+    """Find the weights, download them if asked, and see that they fit, without loading them.
+
+    Raises:
+        DataMissing: no such file, none bundled, or the download failed.
+        BadInput: a seed that is no number, a file that is no state_dict, another architecture.
+        UnknownChoice: neither a keyword nor a file.
+    """
+    label, state = _open(net, where)
+    if state is None:
+        return
+    try:
+        with torch.device("meta"):  # shapes only: no memory, no time
+            module = build()
+    except (RuntimeError, NotImplementedError):  # a user's own build; loading checks again
+        return
+    _check_fit(net, module, state, label)
+
+
+def random_seed(where: str | None) -> int | None:
+    """The seed of ``random`` or ``random:SEED``; None for all other weights."""
+    kind, _, rest = (where or "").partition(":")
+    if kind != "random":
+        return None
+    if rest and not rest.isdecimal():
+        raise BadInput(f"{where} needs a whole number as its seed, e.g. random:0")
+    return int(rest or 0)
+
+
+def load_weights(net: str, module: nn.Module, where: str | None) -> Weights:
+    """Fill ``module`` with the parameters that ``where`` names and say what they are.
+
+    ``random`` leaves the parameters as built: the caller seeds the build (see `random_seed`).
+
+    Args:
+        net: id of the net, for torchvision's table, file names and messages.
+        module: the net as built.
+        where: ``imagenet[:ENUM_NAME]``, ``scenes``, ``random[:SEED]`` or a file; None leaves the
+            module as it is.
+
+    Raises:
+        DataMissing: the file is absent or the download failed.
+        BadInput: the file is no state_dict, or one of another architecture.
+        UnknownChoice: neither a keyword nor a file.
+    """
+    label, state = ("as built", None) if where is None else _open(net, where)
+    if state is not None:
+        _check_fit(net, module, state, label)
+        module.load_state_dict(state)
+    random = random_seed(where) is not None
+    return Weights(label, _sha256(module.state_dict()), random)
+
+
+def _open(net: str, where: str) -> tuple[str, StateDict | None]:
+    """(label, state_dict); None for weights that the build itself makes."""
+    kind, _, rest = where.partition(":")
+    if kind == "random":
+        return f"random:{random_seed(where)}", None
+    if kind == "imagenet":
+        return _download(net, rest)
+    if where == "scenes":
+        return "scenes", _read(net, _bundled(net))
+    if Path(where).is_file():
+        return Path(where).name, _read(net, Path(where))
+    if Path(where).suffix or "/" in where:
+        raise DataMissing(f"no weights file for {net} at {where}")
+    raise UnknownChoice(f"weights for {net}", where, KNOWN)
+
+
+def _bundled(net: str) -> Path:
+    path = BUNDLED / f"{net}-scenes.pth"
+    if not path.is_file():
+        raise DataMissing(f"no weights trained on the scenes ship for {net}; use {net}=random")
+    return path
+
+
+def _torchvision_weights(net: str, name: str) -> torchvision.models.WeightsEnum:
+    try:
+        enum = torchvision.models.get_model_weights(net)
+    except ValueError:
+        raise BadInput(f"torchvision has no ImageNet weights for {net}; give a file") from None
+    if not name:  # the oldest, which the literature used; a few nets have no such weights
+        return enum.__members__.get("IMAGENET1K_V1", next(iter(enum)))
+    if name not in enum.__members__:
+        raise UnknownChoice(f"torchvision weights of {net}:", name, enum.__members__)
+    return enum[name]
+
+
+def _download(net: str, name: str) -> tuple[str, StateDict]:
+    weights = _torchvision_weights(net, name)
+    try:
+        state = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    except (URLError, OSError, RuntimeError) as error:
+        raise DataMissing(
+            f"the ImageNet weights of {net} can't be downloaded from {weights.url} ({error}); "
+            f"fetch the file by hand and give --weights {net}=FILE, or --weights {net}=random"
+        ) from error
+    return f"imagenet:{weights.name}", _without_auxiliary(state)
+
+
+def _read(net: str, path: Path) -> StateDict:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise BadInput(
+            f"{path} was refused: it holds more than tensors and could run code when loaded "
+            f"({str(error).splitlines()[0]})"
+        ) from error
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise BadInput(
+            f"{path} can't be read as weights for {net}: {str(error).splitlines()[0]}"
+        ) from error
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise BadInput(f"{path} holds no state_dict (a mapping of names to tensors)")
+    return _without_auxiliary(state)
+
+
+def _without_auxiliary(state: StateDict) -> StateDict:
+    # The auxiliary heads of googlenet and inception_v3 run in training only; we don't build them.
+    heads = ("aux1.", "aux2.", "AuxLogits.")
+    return {name: value for name, value in state.items() if not name.startswith(heads)}
+
+
+def _check_fit(net: str, module: nn.Module, state: StateDict, label: str) -> None:
+    own = module.state_dict()
+    misfits = [
+        *(f"{name} is missing" for name in own if name not in state),
+        *(f"{name} is unknown" for name in state if name not in own),
+        *(
+            f"{name} is {tuple(state[name].shape)}, not {tuple(own[name].shape)}"
+            for name in own
+            if name in state and state[name].shape != own[name].shape
+        ),
+    ]
+    if misfits:
+        raise BadInput(
+            f"the weights {label} are not of {net}'s architecture: {misfits[0]}"
+            + (f" (and {len(misfits) - 1} more)" if len(misfits) > 1 else "")
+        )
+
+
+def _sha256(state: StateDict) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(state[name].detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,118 @@
+"""The suite's side of pytest: options, parametrization, and the run's report at the end.
+
+The only package that imports pytest. torch is imported when a benchmark item needs it: running
+other tests in the same session stays quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from xai_core.pytest_plugin.aggregate import TIMING_PROPERTY, Aggregator, cell_of
+from xai_core.pytest_plugin.options import Options, add_options
+from xai_core.pytest_plugin.run import MANIFEST, RUN, Place, Run, new_folder
+
+__all__ = ["TIMING_PROPERTY"]
+
+PARAMETERS = ("net", "size", "sample", "method")
+WORKER_INPUT = "xai_place"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """See `options`."""
+    add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Parse the options; look up every name that was given before anything is collected."""
+    options = Options.of(config)
+    if hasattr(config, "workerinput"):
+        place = Place(**config.workerinput[WORKER_INPUT])
+        config.stash[RUN] = Run(options, place)
+        return
+    run = Run(options, Place(str(new_folder(options))))
+    config.stash[RUN] = run
+    if options.given:
+        run.check()
+        if not config.option.collectonly:
+            run.open_folder()
+    config.pluginmanager.register(Aggregator(config, run), "xai-concentration-aggregator")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell an xdist worker where the run is; COCO's annotations are parsed here only."""
+    run = node.config.stash[RUN]
+    place = {"folder": run.place.folder, "workers": len(node.config.option.tx), "xdist": True}
+    if run.options.coco:
+        place |= {
+            "manifest": str(run.folder / MANIFEST),
+            "images": str(run.data.folder),
+            "data": run.data.name,
+        }
+    node.workerinput[WORKER_INPUT] = place
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Span the grid: the rightmost of net, size, sample and method varies fastest.
+
+    Only ``net`` is session-scoped: pytest orders items by such parameters greedily, and with more
+    than one of them nets would be loaded again and again.
+    """
+    wanted = [name for name in PARAMETERS if name in metafunc.fixturenames]
+    if not wanted:
+        return
+    run = metafunc.config.stash[RUN]
+    values = {
+        "net": lambda: list(run.specs),
+        "size": lambda: list(run.options.sizes),
+        "sample": lambda: list(run.samples),
+        "method": lambda: list(run.methods),
+    }
+    for name in wanted:
+        indirect = name == "net"
+        metafunc.parametrize(
+            name, values[name](), indirect=indirect, scope="session" if indirect else None
+        )
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Hand the run its plan: what was collected and not deselected."""
+    cells = [cell for cell in map(cell_of, session.items) if cell]
+    session.config.stash[RUN].plan(cells)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Mark the report with its cell; xdist carries the mark to the controller."""
+    report = yield
+    cell = cell_of(item)
+    if cell:
+        vars(report).update(xai_cell=list(cell), xai_planned=item.config.stash[RUN].planned)
+    return report
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
+    """Say what else decides how fast a benchmark is."""
+    import torch
+    import torchvision
+
+    machine_info["torch"] = {
+        "version": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+    }
+
+
+@pytest.fixture(scope="session")
+def run(request: pytest.FixtureRequest) -> Run:
+    """The run that this process works on."""
+    return request.config.stash[RUN]

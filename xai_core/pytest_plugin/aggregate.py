@@ -1,0 +1,210 @@
+"""On the controller: what was planned, what became of it, and the report at the end."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from xai_core.pytest_plugin.run import MANIFEST, PARTS, SETTINGS, Run, sorted_records
+from xai_core.report.summary import Gap, Summary, Timing
+
+if TYPE_CHECKING:
+    from xai_core.types import Record
+
+TIMING_PROPERTY = "engine_seconds"
+Cell = tuple[str, str, str, str]
+
+
+def cell_of(item: pytest.Item) -> Cell | None:
+    """The (net, size, sample, method) whose record an item judges; None for other items."""
+    callspec = getattr(item, "callspec", None)
+    if callspec is None or "record" not in getattr(item, "fixturenames", ()):
+        return None
+    params = callspec.params
+    return params["net"], params["size"], params["sample"], params["method"]
+
+
+class Aggregator:
+    """Collects pytest's reports, checks that nothing planned went missing, writes the files."""
+
+    def __init__(self, config: pytest.Config, run: Run) -> None:
+        self._config = config
+        self._run = run
+        self._planned: dict[str, None] = {}
+        self._explained: set[str] = set()
+        self._cells = 0
+        self._passed: set[Cell] = set()
+        self._gaps: dict[Cell, tuple[str, str]] = {}  # cell: (skipped or failed, reason)
+        self._timings: list[Timing] = []
+        self._no_timings = "no timing test ran"
+        self._interrupted: str | None = None
+        self._summary: Summary | None = None
+        self._problem: str | None = None
+
+    # ---- listening ---------------------------------------------------------------------------
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Remember what will run in this process."""
+        self._planned |= dict.fromkeys(item.nodeid for item in session.items)
+        if any(cell_of(item) for item in session.items) and not self._config.option.collectonly:
+            self._open()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
+        """Remember what will run in the workers."""
+        self._planned |= dict.fromkeys(ids)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Remember what became of an item."""
+        self._explained.add(report.nodeid)
+        self._cells = max(self._cells, getattr(report, "xai_planned", 0))
+        cell: Cell | None = tuple(getattr(report, "xai_cell", ())) or None
+        if cell and (report.failed or report.skipped):
+            self._gaps[cell] = "failed" if report.failed else "skipped", _reason(report)
+        elif cell and report.when == "call":
+            self._passed.add(cell)
+        for name, value in report.user_properties:
+            if name != TIMING_PROPERTY or report.when != "call":
+                continue
+            if isinstance(value, dict):
+                self._timings.append(Timing(**value))
+            else:
+                self._no_timings = str(value)
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Remember that the user, or ``pytest.exit``, ended the run."""
+        self._interrupted = f"interrupted: {str(excinfo.value) or excinfo.typename}"
+
+    def pytest_internalerror(self, excrepr: object) -> None:
+        """Remember that pytest or a plugin broke: tests may be lost."""
+        self._interrupted = f"internal error: {str(excrepr).strip().splitlines()[-1]}"
+
+    # ---- at the end --------------------------------------------------------------------------
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Write the report; a run that lost something without a word does not exit 0."""
+        if self._config.option.collectonly:
+            return
+        unexplained = sorted(self._planned.keys() - self._explained)
+        if self._interrupted is None and session.shouldstop:
+            self._interrupted = str(session.shouldstop)
+        if self._passed or self._gaps or (self._run.folder / PARTS).is_dir():
+            try:
+                self._report(unexplained)
+            except (OSError, pytest.UsageError) as error:
+                self._problem = f"the report can't be written: {error}"
+        lost = self._passed - {r.cell for r in self._summary.records} if self._summary else ()
+        if lost:
+            self._problem = f"{len(lost)} records that passed are not in the part files"
+        elif unexplained and session.exitstatus == pytest.ExitCode.OK:
+            self._problem = f"{len(unexplained)} planned tests neither ran nor were skipped"
+        if self._problem and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Print the main table and where the rest is."""
+        write = terminalreporter.write_line
+        if self._summary and self._summary.records:
+            from xai_core.report.terminal import render
+
+            terminalreporter.section("concentration of attribution energy")
+            write(render(self._summary))
+        if self._summary and not self._problem:
+            write(f"report: {self._run.folder / 'concentration.md'}")
+        if self._problem:
+            write(f"ERROR: {self._problem}", red=True)
+
+    def _open(self) -> None:
+        if (self._run.folder / SETTINGS).exists() and not self._run.options.resume:
+            return
+        try:
+            self._run.open_folder()
+        except pytest.UsageError as error:
+            pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
+
+    def _report(self, unexplained: list[str]) -> None:
+        from xai_core.report import exp_json, markdown
+        from xai_core.store import record_line, write_atomically
+
+        run = self._run
+        if not (run.folder / SETTINGS).exists():  # under xdist nobody may have opened it yet
+            run.open_folder()
+        records = sorted_records(run.store.all())
+        there = {record.cell for record in records}
+        gaps = {cell: gap for cell, gap in self._gaps.items() if cell not in there}
+        summary = Summary(
+            name=run.folder.name,
+            records=records,
+            planned=max(self._cells, len(there | gaps.keys())),
+            titles={name: method.title for name, method in run.methods.items()},
+            skipped=_group(gaps, "skipped"),
+            failed=_group(self._gaps, "failed"),
+            unexplained=unexplained,
+            interrupted=self._interrupted,
+            timings=self._timings,
+            no_timings=self._no_timings,
+            provenance=self._provenance(records),
+        )
+        self._summary = summary
+        files = {
+            "concentration.md": markdown.render(summary),
+            "exp.json": exp_json.render(records),
+            "records.jsonl": "".join(record_line(record) + "\n" for record in records),
+        }
+        for name, text in files.items():
+            write_atomically(run.folder / name, text.encode())
+
+    def _provenance(self, records: Sequence[Record]) -> dict[str, str]:
+        run, options = self._run, self._run.options
+        samples = run.samples.values()
+        classes = Counter(sample.category for sample in samples)
+        seconds = (datetime.now().astimezone() - run.started).total_seconds()
+
+        def distinct(field: str) -> str:
+            return ", ".join(sorted({str(getattr(record, field)) for record in records}))
+
+        return {
+            "Command": f"`pytest {shlex.join(self._config.invocation_params.args)}`",
+            "Started": f"{run.started:%Y-%m-%d %H:%M:%S %z}",
+            "Duration": f"{seconds:.0f} s, {run.place.workers} process(es)",
+            "Data": (
+                f"{run.data.name}: {len(samples)} samples (image and class) in "
+                f"{len({sample.image_id for sample in samples})} images; seed {options.seed}, at "
+                f"most {options.per_class} per class, mask {options.min_area:.0%} to "
+                f"{options.max_area:.0%} of the image; listed in {MANIFEST}"
+            ),
+            "Samples per class": ", ".join(f"{name} {n}" for name, n in sorted(classes.items())),
+            "Mask": f"union of the class's instances, its area dilated by {options.dilation:.0%}",
+            "CAM": "relu(M_c): evidence against the class is not counted",
+            "Arithmetic": (
+                f"engine {distinct('engine')}, {distinct('dtype')} on {distinct('device')}, "
+                f"{distinct('threads')} thread(s), batch {distinct('batch_size')}"
+            ),
+            "Versions": run.versions(),
+            "Machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}",
+        }
+
+
+def _reason(report: pytest.TestReport) -> str:
+    if isinstance(report.longrepr, tuple):
+        return str(report.longrepr[2]).removeprefix("Skipped: ")
+    crash = getattr(report.longrepr, "reprcrash", None)
+    text = crash.message if crash else str(report.longrepr)
+    return text.strip().splitlines()[0].removeprefix("Failed: ") if text.strip() else "no reason"
+
+
+def _group(gaps: dict[Cell, tuple[str, str]], kind: str) -> list[Gap]:
+    counts = Counter(
+        (f"{method} on {net}", reason)
+        for (net, _, _, method), (found, reason) in gaps.items()
+        if found == kind
+    )
+    return [Gap(what, reason, cells) for (what, reason), cells in sorted(counts.items())]

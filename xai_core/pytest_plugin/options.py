@@ -1,0 +1,202 @@
+"""The command line: what is offered, and what was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xai_core.data.select import STUDY_CLASSES
+from xai_core.types import ORIGINAL
+
+ALL = "all"
+SIZES = ("224", ORIGINAL)
+DTYPES = ("float32", "float64")
+
+
+_DEFAULTS: dict[str, Any] = {
+    "net": [],
+    "method": [],
+    "size": [],
+    "coco": None,
+    "weights": [],
+    "classes": [],
+    "per_class": "30",
+    "seed": "0",
+    "image_ids": [],
+    "min_area": "0.01",
+    "max_area": "0.70",
+    "dilation": "0.2",
+    "device": "cpu",
+    "dtype": "float32",
+    "batch_size": "1",
+    "threads": None,
+    "rounds": "3",
+    "save_maps": False,
+    "report_dir": None,
+    "resume": None,
+}
+_HELP = {
+    "net": ("NET", "nets to explain (the study's four)"),
+    "method": ("METHOD", "attribution methods (all)"),
+    "size": ("SIZE", "original, or N for NxN pixels (224,original)"),
+    "coco": ("PATH", "a COCO folder or annotation file (the bundled scenes)"),
+    "weights": (
+        "NET=WHERE",
+        "imagenet, scenes, random, random:SEED or a state_dict file (on the scenes: scenes where "
+        "they ship, else random:0; with --coco: imagenet)",
+    ),
+    "classes": ("CLASS", f"categories, or all ({', '.join(STUDY_CLASSES)})"),
+    "per_class": ("N", "samples per class (30)"),
+    "seed": ("N", "of the choice of samples (0)"),
+    "image_ids": ("ID", "only these images of the data set (all)"),
+    "min_area": ("SHARE", "least share of the image that a mask may have (0.01)"),
+    "max_area": ("SHARE", "largest share of the image that a mask may have (0.70)"),
+    "dilation": ("SHARE", "share of its area by which a mask grows (0.2)"),
+    "device": ("DEVICE", "torch device, e.g. cuda (cpu)"),
+    "dtype": ("DTYPE", "float32 or float64 (float32)"),
+    "batch_size": ("N", "images computed together (1)"),
+    "threads": ("N", "torch threads (torch's own number; with -n, cores / workers)"),
+    "rounds": ("N", "timed rounds of each benchmark (3)"),
+    "save_maps": (None, "write each map as PNG and NPY, CAM-like maps as overlay too"),
+    "report_dir": ("DIR", "folder of all runs (reports)"),
+    "resume": ("RUN", "complete the run in this folder"),
+}
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Every option of the suite. Lists may be given by commas, by repetition, or both."""
+    group = parser.getgroup("xai-concentration", "attribution benchmark")
+    for name, default in _DEFAULTS.items():
+        metavar, help_text = _HELP[name]
+        option = "--" + name.replace("_", "-")
+        if default is False:
+            group.addoption(option, action="store_true", help=help_text)
+        elif default == []:
+            group.addoption(option, action="append", default=[], metavar=metavar, help=help_text)
+        else:
+            group.addoption(option, default=default, metavar=metavar, help=help_text)
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line, parsed and checked for form; names are not looked up yet.
+
+    Attributes:
+        nets: ids or module paths; empty for the default.
+        methods: ids; empty for all.
+        sizes: ``original`` or N.
+        coco: folder or annotation file; None for the scenes.
+        weights: ``NET=WHERE`` pairs.
+        classes: categories, ``all`` for all of the data; empty for the default.
+        per_class: samples per class.
+        seed: of the choice of samples.
+        image_ids: pinned images; empty for all.
+        min_area: smallest share of the image that a mask may have.
+        max_area: largest share.
+        dilation: growth of the mask's area.
+        device: torch device.
+        dtype: floating type of nets and maps.
+        batch_size: images computed together.
+        threads: torch threads; None for the default.
+        rounds: timed rounds per benchmark.
+        save_maps: whether to write each map.
+        report_dir: folder of all runs.
+        resume: folder of the run to complete; None for a new one.
+        given: whether any of these was on the command line.
+    """
+
+    nets: tuple[str, ...]
+    methods: tuple[str, ...]
+    sizes: tuple[str, ...]
+    coco: Path | None
+    weights: tuple[str, ...]
+    classes: tuple[str, ...]
+    per_class: int
+    seed: int
+    image_ids: tuple[int, ...]
+    min_area: float
+    max_area: float
+    dilation: float
+    device: str
+    dtype: str
+    batch_size: int
+    threads: int | None
+    rounds: int
+    save_maps: bool
+    report_dir: Path
+    resume: Path | None
+    given: bool
+
+    @classmethod
+    def of(cls, config: pytest.Config) -> Options:
+        """Read the options of a session; `pytest.UsageError` names the first that is wrong."""
+        get = config.getoption
+        here = config.invocation_params.dir
+        paths = {name: get(name) for name in ("coco", "report_dir", "resume")}
+        reports = config.rootpath / "reports"
+        threads = get("threads")
+        return cls(
+            nets=_list(get("net")),
+            methods=_list(get("method")),
+            sizes=tuple(_size(size) for size in _list(get("size")) or SIZES),
+            weights=_list(get("weights")),
+            classes=_list(get("classes")),
+            per_class=_whole("--per-class", get("per_class"), 1),
+            seed=_whole("--seed", get("seed"), 0),
+            image_ids=tuple(_whole("--image-ids", i, 0) for i in _list(get("image_ids"))),
+            min_area=_number("--min-area", get("min_area"), 1.0),
+            max_area=_number("--max-area", get("max_area"), 1.0),
+            dilation=_number("--dilation", get("dilation"), 100.0),
+            device=get("device"),
+            dtype=_one_of("--dtype", get("dtype"), DTYPES),
+            batch_size=_whole("--batch-size", get("batch_size"), 1),
+            threads=None if threads is None else _whole("--threads", threads, 1),
+            rounds=_whole("--rounds", get("rounds"), 1),
+            save_maps=get("save_maps"),
+            coco=here / paths["coco"] if paths["coco"] else None,
+            report_dir=here / paths["report_dir"] if paths["report_dir"] else reports,
+            resume=here / paths["resume"] if paths["resume"] else None,
+            given=any(get(name) != default for name, default in _DEFAULTS.items()),
+        )
+
+
+def _list(values: Iterable[str]) -> tuple[str, ...]:
+    """Commas and repetition; order kept, repeats dropped."""
+    parts = (part.strip() for value in values for part in value.split(","))
+    return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def _size(text: str) -> str:
+    if text == ORIGINAL:
+        return text
+    if text.isdecimal() and int(text) > 0:
+        return str(int(text))
+    raise pytest.UsageError(
+        f"unknown size {text!r}; known: {ORIGINAL}, or a number of pixels such as 224"
+    )
+
+
+def _whole(option: str, text: str, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise pytest.UsageError(f"{option} {text!r} must be a whole number, {least} or more")
+    return int(text)
+
+
+def _number(option: str, text: str, most: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= most:
+        raise pytest.UsageError(f"{option} {text!r} must be a number from 0 to {most:g}")
+    return value
+
+
+def _one_of(option: str, text: str, known: Sequence[str]) -> str:
+    if text not in known:
+        raise pytest.UsageError(f"unknown {option} {text!r}; known: {', '.join(known)}")
+    return text

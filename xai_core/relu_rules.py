@@ -1,0 +1,161 @@
+"""How a ReLU passes a signal backwards: the three rules, and a guard that every ReLU obeys.
+
+With ``z`` the input of a ReLU and ``g`` the signal that arrives from above, the ReLU passes on
+
+- plain:         ``g * (z > 0)``          (the gradient; Simonyan et al. 2014, arXiv:1312.6034)
+- deconvolution: ``relu(g)``              (Zeiler and Fergus 2014, arXiv:1311.2901)
+- guided:        ``relu(g) * (z > 0)``    (Springenberg et al. 2015, arXiv:1412.6806, eq. 7)
+
+Module hooks miss ``F.relu`` and ``Tensor.relu``, and hooks on a ReLU's input tensor also change the
+gradient of everything else that reads this tensor. So the rule lives in an autograd function that
+takes the place of each ReLU *call*, whatever its spelling, and `check_every_relu` then reads the
+recorded graph, which can't lie about what ran.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.graph import Node
+from torch.overrides import TorchFunctionMode
+
+from xai_core.errors import Unsupported
+
+
+class ReluRule(StrEnum):
+    """What a ReLU does to the signal in the backward pass."""
+
+    PLAIN = "plain"
+    DECONVOLUTION = "deconvolution"
+    GUIDED = "guided"
+
+
+_OUT_OF_PLACE: frozenset[Callable[..., Tensor]] = frozenset({torch.relu, Tensor.relu})
+_IN_PLACE: frozenset[Callable[..., Tensor]] = frozenset({torch.relu_, Tensor.relu_, F.relu_})
+
+# Autograd nodes of pointwise nonlinearities that no rule is defined for. A `ReluBackward` here is a
+# ReLU that ran below Python (in TorchScript, say), where no rule could be put in its place.
+_NONLINEAR_NODES = {
+    "Celu": "CELU",
+    "Clamp": "a clamp (spell a ReLU as F.relu)",
+    "ClampMin": "a clamp (spell a ReLU as F.relu)",
+    "Elu": "ELU",
+    "Gelu": "GELU",
+    "Glu": "GLU",
+    "Hardshrink": "hardshrink",
+    "Hardsigmoid": "hardsigmoid",
+    "Hardswish": "hardswish",
+    "Hardtanh": "ReLU6 or hardtanh",
+    "LeakyRelu": "leaky ReLU",
+    "LogSigmoid": "log-sigmoid",
+    "Maximum": "a maximum (spell a ReLU as F.relu)",
+    "Mish": "Mish",
+    "PreluKernel": "PReLU",
+    "Relu": "a ReLU inside compiled code, out of reach",
+    "RreluWithNoise": "RReLU",
+    "Sigmoid": "sigmoid",
+    "Silu": "SiLU",
+    "Softplus": "softplus",
+    "Softshrink": "softshrink",
+    "Tanh": "tanh",
+    "Threshold": "a threshold (spell a ReLU as F.relu)",
+}
+
+
+class ReluRules(TorchFunctionMode):
+    """Within this context every ReLU that is called obeys `rule`, which may change per backward.
+
+    One forward pass then serves a backward pass under each rule. The forward values are those of
+    the ReLU itself, in place where the caller asked for that.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rule = ReluRule.PLAIN
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Replace calls of ReLU, leave all others as they are."""
+        kwargs = kwargs or {}
+        if func is F.relu:
+            return self._relu(*args, **kwargs)
+        if func in _OUT_OF_PLACE or func in _IN_PLACE:
+            return self._relu(*args, **kwargs | {"inplace": func in _IN_PLACE})
+        return func(*args, **kwargs)
+
+    def _relu(self, input: Tensor, inplace: bool = False) -> Tensor:
+        return cast(Tensor, _RuledRelu.apply(input, self, inplace))
+
+
+class _RuledRelu(torch.autograd.Function):
+    """ReLU whose backward asks `ReluRules.rule` at the time of the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, rules: ReluRules, inplace: bool) -> Tensor:
+        if inplace:
+            ctx.mark_dirty(z)
+        output = z.relu_() if inplace else z.relu()
+        ctx.save_for_backward(output)
+        ctx.rules = rules
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, None, None]:
+        (g,) = grad_outputs
+        (output,) = ctx.saved_tensors
+        return relu_backward(ctx.rules.rule, g, output > 0), None, None
+
+
+def relu_backward(rule: ReluRule, g: Tensor, active: Tensor) -> Tensor:
+    """Pass the signal through one ReLU, by the formulas at the top of this module.
+
+    Args:
+        rule: one of the three.
+        g: the signal from above, any shape.
+        active: ``z > 0``, of the same shape.
+    """
+    if rule is ReluRule.DECONVOLUTION:
+        return g.relu()
+    if rule is ReluRule.GUIDED:
+        return g.relu() * active
+    return g * active
+
+
+def check_every_relu(output: Tensor) -> None:
+    """Raise `Unsupported` unless each nonlinearity behind ``output`` is a ReLU under our rules.
+
+    Args:
+        output: a tensor computed within `ReluRules`, with its autograd graph.
+    """
+    seen: set[Node] = set()
+    stack = [output.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        reason = _no_rule(node)
+        if reason:
+            raise Unsupported(f"the net uses {reason}, for which no ReLU rule is defined")
+        stack.extend(parent for parent, _ in node.next_functions)
+
+
+def _no_rule(node: Node) -> str | None:
+    name = type(node).__name__
+    if isinstance(node, torch.autograd.function.BackwardCFunction):
+        if getattr(node, "_forward_cls", None) is _RuledRelu:
+            return None
+        return f"the custom autograd function {name.removesuffix('Backward')}"
+    if name.startswith("torch::") or name == "CppFunction":
+        return f"the compiled autograd function {node.name()}"
+    return _NONLINEAR_NODES.get(name.split("Backward")[0])

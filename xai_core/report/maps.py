@@ -1,0 +1,75 @@
+"""Maps as files: a grey picture, the raw values, and for one-channel maps an overlay."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from xai_core.types import Image
+
+OVERLAY_WEIGHT = 0.5
+"""Share of the heat map in an overlay; the rest is the image."""
+
+Cell = tuple[str, str, str, str]
+
+
+def map_files(folder: Path, cell: Cell, overlay: bool) -> list[Path]:
+    """The files of one map: ``FOLDER/NET/SIZE/SAMPLE-METHOD.png``, ``.npy``, ``-overlay.png``."""
+    net, size, sample, method = cell
+    stem = f"{sample}-{method}"
+    names = [f"{stem}.png", f"{stem}.npy"] + ([f"{stem}-overlay.png"] if overlay else [])
+    return [folder / net / size / name for name in names]
+
+
+def save_map(folder: Path, cell: Cell, values: npt.NDArray[np.floating], image: Image) -> None:
+    """Write a map's files.
+
+    Args:
+        folder: of all maps of the run.
+        cell: (net, size, sample, method).
+        values: (C, H, W); one channel gets an overlay as well.
+        image: uint8 RGB at its own size.
+
+    Raises:
+        OSError: a file can't be written.
+    """
+    files = map_files(folder, cell, overlay=values.shape[0] == 1)
+    files[0].parent.mkdir(parents=True, exist_ok=True)
+    _write_png(files[0], grey(values))
+    np.save(files[1], values)
+    if len(files) > 2:
+        _write_png(files[2], overlay(values[0], image))
+
+
+def grey(values: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
+    """Largest magnitude over the channels, from black at 0 to white at the map's maximum."""
+    magnitude = np.abs(values).max(axis=0)
+    peak = magnitude.max(initial=0.0)
+    scaled = magnitude / peak if peak > 0 else magnitude
+    return np.asarray(np.rint(255 * scaled), dtype=np.uint8)
+
+
+def overlay(values: npt.NDArray[np.floating], image: Image) -> npt.NDArray[np.uint8]:
+    """The image under the map as heat, BGR: red speaks for the class, blue does not.
+
+    Args:
+        values: (H, W) in [0, 1].
+        image: uint8 RGB, resized to the map.
+    """
+    heat = cv2.applyColorMap(grey(values[np.newaxis]), cv2.COLORMAP_JET)
+    height, width = values.shape
+    below = cv2.resize(image[..., ::-1], (width, height), interpolation=cv2.INTER_AREA)
+    mixed = cv2.addWeighted(heat, OVERLAY_WEIGHT, below, 1 - OVERLAY_WEIGHT, 0.0)
+    return np.asarray(mixed, dtype=np.uint8)
+
+
+def _write_png(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
+    done, encoded = cv2.imencode(".png", pixels)
+    if not done:
+        raise OSError(f"{path.name} can't be encoded as PNG")
+    path.write_bytes(encoded.tobytes())

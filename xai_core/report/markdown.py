@@ -1,0 +1,217 @@
+"""The report as markdown, in the style of the study's Table 7.1."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from xai_core.report.summary import Gap, Summary, by_method, frame
+
+RANDOM_NOTE = (
+    "**Randomly initialised, never trained.** Their P is the architecture's own level, not a "
+    "finding about the methods on a trained net."
+)
+LEGEND = (
+    "P is the share of a map's energy inside the dilated mask. *Chance* is the P of a uniform map "
+    "(the dilated mask's share of the image), *gain* is mean P / chance: below 1 the method points "
+    "away from the object. A map of zeros counts as P = 0; *mean P, no zeros* leaves such maps "
+    "out. A *dead logit* is exactly 0 behind a final ReLU, so that its gradient is zero."
+)
+
+
+def render(summary: Summary) -> str:
+    """The whole report."""
+    parts = [f"# Concentration of attribution energy: {summary.name}", *_banner(summary)]
+    if summary.records:
+        table = frame(summary.records)
+        parts += [*_headline(table, summary), *_per_net(table, summary), *_nets(table)]
+        parts += [*_timings(table, summary), *_details(table, summary)]
+    parts += _gaps("Skipped", summary.skipped)
+    parts += _gaps("Failed", summary.failed)
+    if summary.unexplained:
+        parts += ["## Unexplained", "Planned, but nothing is known of them:"]
+        parts += ["\n".join(f"- `{test}`" for test in summary.unexplained)]
+    parts += ["## Provenance", _table(["", ""], [[k, v] for k, v in summary.provenance.items()])]
+    return "\n\n".join(parts) + "\n"
+
+
+def headline_rows(summary: Summary) -> list[tuple[str, list[str], list[list[str]]]]:
+    """(caption, header, rows) of the main table: trained and random nets are never mixed."""
+    table = frame(summary.records)
+    return [
+        (_caption(part, random), METHOD_HEADER, _method_rows(by_method(part), summary.titles))
+        for random, part in table.groupby("weights_random", sort=True)
+    ]
+
+
+METHOD_HEADER = [
+    "Method",
+    "Records",
+    "Sum of P",
+    "Mean P",
+    "Chance",
+    "Gain",
+    "Zero maps",
+    "Dead logits",
+    "Mean P, no zeros",
+]
+
+
+def _banner(summary: Summary) -> list[str]:
+    lines = []
+    if summary.partial:
+        reason = f" ({summary.interrupted})" if summary.interrupted else ""
+        lines.append(
+            f"> **PARTIAL**{reason}: {len(summary.records)} records of {summary.planned} planned, "
+            f"{_cells(summary.skipped)} skipped, {_cells(summary.failed)} failed, "
+            f"{len(summary.unexplained)} unexplained. The tables below hold what was computed."
+        )
+    if any(record.weights_random for record in summary.records):
+        nets = sorted({record.net for record in summary.records if record.weights_random})
+        lines.append(f"> **Random weights**: {', '.join(nets)} were never trained here.")
+    return lines
+
+
+def _headline(table: pd.DataFrame, summary: Summary) -> list[str]:
+    parts = ["## Concentration by method"]
+    for caption, header, rows in headline_rows(summary):
+        parts += [caption, _table(header, rows, numbers_from=1)]
+    return [*parts, LEGEND]
+
+
+def _caption(part: pd.DataFrame, random: object) -> str:
+    nets = ", ".join(sorted(part["net"].unique()))
+    sizes = ", ".join(sorted(part["size"].unique()))
+    facts = (
+        f"Nets: {nets}. Sizes: {sizes}. {part['sample'].nunique()} samples "
+        f"in {part['image_id'].nunique()} images of {part['data'].iloc[0]}."
+    )
+    return f"{RANDOM_NOTE} {facts}" if random else f"**Trained nets.** {facts}"
+
+
+def _method_rows(table: pd.DataFrame, titles: Mapping[str, str]) -> list[list[str]]:
+    return [
+        [titles.get(row["method"], row["method"]), *_figures(row)]
+        for row in table.to_dict("records")
+    ]
+
+
+def _figures(row: Mapping[Hashable, Any]) -> list[str]:
+    return [
+        str(row["records"]),
+        _number(row["sum_p"], 2),
+        _number(row["mean_p"]),
+        _number(row["chance"]),
+        _number(row["gain"], 2),
+        str(row["zero_energy"]),
+        str(row["dead_logit"]),
+        _number(row["mean_alive"]),
+    ]
+
+
+def _per_net(table: pd.DataFrame, summary: Summary) -> list[str]:
+    parts = ["## Mean P per net"]
+    for size, part in table.groupby("size", sort=True):
+        figures = by_method(part, ("method", "net"))
+        means = figures.pivot(index="method", columns="net", values="mean_p")
+        nets = list(means.columns)
+        random = set(part.loc[part["weights_random"].astype(bool), "net"])
+        rows = [
+            [
+                summary.titles.get(method, str(method)),
+                *(_number(means.loc[method, n]) for n in nets),
+            ]
+            for method in means.index
+        ]
+        chance = part.groupby("net")["chance"].mean()
+        rows.append(["*Chance*", *(_number(chance[net]) for net in nets)])
+        header = [f"{net} (random weights)" if net in random else net for net in nets]
+        parts += [f"### Size {size}", _table(["Method", *header], rows, numbers_from=1)]
+    return parts
+
+
+def _nets(table: pd.DataFrame) -> list[str]:
+    columns = ["net", "target_layer", "weights", "weights_sha256", "weights_random"]
+    rows = [
+        [net, f"`{layer}`", label, sha[:12], "**no**" if random else "yes"]
+        for net, layer, label, sha, random in table[columns].drop_duplicates().to_numpy().tolist()
+    ]
+    header = ["Net", "Target layer", "Weights", "SHA-256", "Trained"]
+    return ["## Nets", _table(header, sorted(rows))]
+
+
+def _timings(table: pd.DataFrame, summary: Summary) -> list[str]:
+    once = table.drop_duplicates(["net", "size", "sample"])
+    together = once.groupby(["net", "size"])["seconds"].median()
+    alone = {(t.net, t.size, t.method): t for t in summary.timings}
+    methods = sorted({t.method for t in summary.timings})
+    rows = []
+    for net, size in sorted({*together.index, *((t.net, t.size) for t in summary.timings)}):
+        cells = [alone.get((net, size, method)) for method in methods]
+        shared = together.get((net, size))
+        rows.append([net, size, _ms(shared), *(_ms(t.median if t else None) for t in cells)])
+    header = ["Net", "Size", "All methods", *(summary.titles.get(m, m) for m in methods)]
+    device = ", ".join(sorted(table["device"].unique()))
+    threads = ", ".join(str(n) for n in sorted(table["threads"].unique()))
+    engine = ", ".join(sorted(table["engine"].unique()))
+    note = (
+        f"Milliseconds per image, engine `{engine}` on {device}, {threads} threads. *All methods*: "
+        "median over the samples of computing all requested methods together. "
+    )
+    if summary.timings:
+        rounds = summary.timings[0].rounds
+        note += f"Single methods: median of {rounds} rounds on one image (pytest-benchmark)."
+    else:
+        note += f"Single methods were not timed: {summary.no_timings}."
+    return ["## Time", note, _table(header, rows, numbers_from=2)]
+
+
+def _details(table: pd.DataFrame, summary: Summary) -> list[str]:
+    figures = by_method(table, ("net", "size", "weights_random", "method"))
+    rows = [
+        [
+            row["net"] + (" (random weights)" if row["weights_random"] else ""),
+            row["size"],
+            summary.titles.get(row["method"], row["method"]),
+            *_figures(row),
+        ]
+        for row in figures.to_dict("records")
+    ]
+    header = ["Net", "Size", *METHOD_HEADER]
+    return ["## Every net, size and method", _table(header, rows, numbers_from=3)]
+
+
+def _gaps(heading: str, gaps: Sequence[Gap]) -> list[str]:
+    if not gaps:
+        return []
+    rows = [[gap.what, str(gap.cells), gap.reason] for gap in gaps]
+    return [f"## {heading}", _table(["What", "Records", "Reason"], rows)]
+
+
+def _cells(gaps: Sequence[Gap]) -> int:
+    return sum(gap.cells for gap in gaps)
+
+
+def _number(value: object, digits: int = 3) -> str:
+    return "-" if pd.isna(value) else f"{value:.{digits}f}"  # type: ignore[call-overload]
+
+
+def _ms(seconds: object) -> str:
+    return "-" if seconds is None else f"{1000 * float(seconds):.1f}"  # type: ignore[arg-type]
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers_from: int = 99) -> str:
+    escaped = [[_escape(cell) for cell in row] for row in rows]
+    align = ["left" if i < numbers_from else "right" for i in range(len(header))]
+    return pd.DataFrame(escaped, columns=list(header)).to_markdown(
+        index=False, disable_numparse=True, colalign=align if escaped else None
+    )
+
+
+def _escape(text: str) -> str:
+    """Keep a cell in its cell: tabulate passes ``|``, line breaks and HTML through."""
+    for character, replacement in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("\n", " ")):
+        text = text.replace(character, replacement)
+    return text

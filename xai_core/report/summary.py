@@ -1,0 +1,118 @@
+"""What a report is made from, and the records as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from xai_core.types import Record
+
+CHANCE = "Chance"
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Cells without a record that share a reason.
+
+    Attributes:
+        what: e.g. ``cam on vgg19``.
+        reason: one sentence.
+        cells: how many.
+    """
+
+    what: str
+    reason: str
+    cells: int
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One benchmark of one method alone on one image, in seconds.
+
+    Attributes:
+        net: id of the net.
+        size: ``original`` or N.
+        method: id of the method.
+        median: median over the rounds.
+        iqr: interquartile range.
+        rounds: number of timed rounds.
+    """
+
+    net: str
+    size: str
+    method: str
+    median: float
+    iqr: float
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One run, ready to be rendered.
+
+    Attributes:
+        name: of the run.
+        records: sorted.
+        planned: number of records that the run set out to compute.
+        titles: method id to its name in the literature.
+        skipped: cells whose method is not defined there, or that the user left out.
+        failed: cells that went wrong.
+        unexplained: planned tests of which nothing is known.
+        interrupted: why the run ended early; None if it didn't.
+        timings: of single methods, from pytest-benchmark.
+        no_timings: why there are none.
+        provenance: heading to sentence or value, in order.
+    """
+
+    name: str
+    records: Sequence[Record]
+    planned: int
+    titles: Mapping[str, str]
+    skipped: Sequence[Gap] = ()
+    failed: Sequence[Gap] = ()
+    unexplained: Sequence[str] = ()
+    interrupted: str | None = None
+    timings: Sequence[Timing] = ()
+    no_timings: str = ""
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def partial(self) -> bool:
+        """Whether records are missing that no skip explains."""
+        return bool(
+            self.failed
+            or self.unexplained
+            or self.interrupted
+            or len(self.records) + sum(gap.cells for gap in self.skipped) < self.planned
+        )
+
+
+def frame(records: Sequence[Record]) -> pd.DataFrame:
+    """One row a record, one column a field or metric."""
+    return pd.DataFrame([record.row() for record in records])
+
+
+def by_method(table: pd.DataFrame, keys: Sequence[str] = ("method",)) -> pd.DataFrame:
+    """Concentration by the given columns, in the style of the study's Table 7.1.
+
+    Columns: records, sum and mean of P (a map of zeros counts as P = 0), chance (mean share of the
+    dilated mask), gain (mean P / chance), zero_energy and dead_logit (counts), mean_alive (mean P
+    without maps of zeros; NaN if there is no other).
+    """
+    groups = table.groupby(list(keys), sort=True)
+    result = pd.DataFrame(
+        {
+            "records": groups.size(),
+            "sum_p": groups["concentration"].sum(),
+            "mean_p": groups["concentration"].mean(),
+            "chance": groups["chance"].mean(),
+            "zero_energy": groups["zero_energy"].sum(),
+            "dead_logit": groups["dead_logit"].sum(),
+        }
+    )
+    result["gain"] = result["mean_p"] / result["chance"]
+    alive = table[~table["zero_energy"].astype(bool)].groupby(list(keys))["concentration"].mean()
+    result["mean_alive"] = alive.reindex(result.index)
+    return result.reset_index()

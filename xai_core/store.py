@@ -1,0 +1,101 @@
+"""Where a run keeps its outcomes: one part file a chunk, whole or absent, so that a run can resume.
+
+A part is written under another name and then moved into place: a run that is killed leaves whole
+parts and at most one ``.tmp`` file, which nobody reads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from xai_core.errors import BadInput
+from xai_core.study import NoRecord, Outcome
+from xai_core.types import Record
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that readers find the old one, or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+class Store:
+    """The parts of one run.
+
+    Args:
+        folder: of the part files; made when the first is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, key: str, outcomes: Iterable[Outcome]) -> None:
+        """Keep the outcomes of the chunk with this key; floats are written exactly."""
+        lines = [json.dumps(_to_json(outcome), allow_nan=False) for outcome in outcomes]
+        write_atomically(self._path(key), ("\n".join(lines) + "\n").encode())
+
+    def read(self, key: str) -> list[Outcome] | None:
+        """The outcomes of the chunk with this key; None if they are not there whole."""
+        path = self._path(key)
+        try:
+            return [_from_json(json.loads(line)) for line in path.read_text("utf-8").splitlines()]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def all(self) -> list[Outcome]:
+        """The outcomes of all parts, in no particular order; damaged parts are left out."""
+        outcomes: list[Outcome] = []
+        for path in sorted(self.folder.glob("*.jsonl")):
+            outcomes += self.read(path.stem) or []
+        return outcomes
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.jsonl"
+
+
+def _to_json(outcome: Outcome) -> dict[str, Any]:
+    if isinstance(outcome, Record):
+        return {"record": outcome.row()}
+    return {"no_record": asdict(outcome)}
+
+
+def _from_json(line: Mapping[str, Any]) -> Outcome:
+    if "no_record" in line:
+        return NoRecord(**line["no_record"])
+    return record_from_row(line["record"])
+
+
+def record_line(record: Record) -> str:
+    """A record as one line of JSON; `record_from_row` gives it back exactly."""
+    return json.dumps(record.row(), allow_nan=False)
+
+
+_FIELDS = {field.name for field in fields(Record)} - {"metrics"}
+
+
+def record_from_row(row: Mapping[str, Any]) -> Record:
+    """The inverse of `Record.row`: columns that are no field are metrics.
+
+    Raises:
+        BadInput: a column is missing.
+    """
+    missing = _FIELDS - row.keys()
+    if missing:
+        raise BadInput(f"a record has no column {sorted(missing)[0]}")
+    known = {name: row[name] for name in _FIELDS}
+    return Record(**known, metrics={n: v for n, v in row.items() if n not in _FIELDS})

@@ -1,0 +1,291 @@
+"""The study: each net, size and sample under each method, in chunks; no pytest and no files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+
+from xai_core.data.masks import dilate, resize_mask
+from xai_core.engine import Attributions, Engine
+from xai_core.errors import BadInput
+from xai_core.methods import Method
+from xai_core.metrics import METRICS
+from xai_core.nets.preprocess import preprocess, size_of
+from xai_core.types import DataSet, Net, Record, Sample
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from xai_core.metrics.metric import Map
+    from xai_core.types import Image, Mask
+
+SCHEMA = 1
+"""Raised when the meaning of a record's columns changes: older parts are then not taken."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The unit of work: samples of one size with one net, computed together.
+
+    Attributes:
+        size: ``original`` or N.
+        samples: whose images are equal in shape at this size.
+        methods: ids of the methods.
+    """
+
+    size: str
+    samples: tuple[Sample, ...]
+    methods: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NoRecord:
+    """Why a cell has no record: its method is not defined for the net, or something went wrong.
+
+    Attributes:
+        net: id of the net.
+        size: ``original`` or N.
+        sample: id of the sample.
+        method: id of the method.
+        kind: ``unsupported`` or ``failed``.
+        reason: one sentence.
+    """
+
+    net: str
+    size: str
+    sample: str
+    method: str
+    kind: Literal["unsupported", "failed"]
+    reason: str
+
+    @property
+    def cell(self) -> tuple[str, str, str, str]:
+        """(net, size, sample, method)."""
+        return self.net, self.size, self.sample, self.method
+
+
+Outcome = Record | NoRecord
+
+
+@dataclass(frozen=True)
+class MapOf:
+    """A computed map on its way to whoever keeps maps.
+
+    Attributes:
+        cell: (net, size, sample, method).
+        map: (C, H, W).
+        image: the decoded image, at its own size.
+    """
+
+    cell: tuple[str, str, str, str]
+    map: Map
+    image: Image
+
+
+@dataclass(frozen=True)
+class _Input:
+    sample: Sample
+    image: Image
+    pixels: Tensor
+    mask: Mask
+    dilated: Mask
+    sha256: str
+
+
+def chunk_key(chunk: Chunk, net: Net, data: DataSet, engine: Engine, dilation: float) -> str:
+    """SHA-256 of all that determines a chunk's records: equal keys may share results.
+
+    Raises:
+        BadInput: an image of the chunk can't be read.
+    """
+    parameter = next(net.module.parameters(), torch.zeros(()))
+    inputs = {
+        "schema": SCHEMA,
+        "chunk": asdict(chunk),
+        "net": [net.id, net.target_layer, net.mean, net.std, net.weights.sha256],
+        "data": [data.name, *(data.fingerprint(sample) for sample in chunk.samples)],
+        "engine": engine.id,
+        "dilation": dilation,
+        "metrics": list(METRICS),
+        "arithmetic": [str(parameter.dtype), parameter.device.type, torch.__version__],
+    }
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+
+def plan_chunks(
+    samples: Iterable[tuple[Sample, tuple[str, ...]]],
+    size: str,
+    batch_size: int,
+    shape_of: Callable[[Sample], object],
+) -> list[Chunk]:
+    """Group samples of equal shape and methods, in their order, into chunks of ``batch_size``.
+
+    Args:
+        samples: with the ids of the methods to compute for each.
+        size: ``original`` or N.
+        batch_size: images computed together, at most.
+        shape_of: anything equal for images of equal shape.
+    """
+    groups: dict[tuple[object, tuple[str, ...]], list[Sample]] = {}
+    for sample, methods in samples:
+        shape = shape_of(sample) if batch_size > 1 else None
+        groups.setdefault((shape, methods), []).append(sample)
+    return [
+        Chunk(size, tuple(group[i : i + batch_size]), methods)
+        for (_, methods), group in groups.items()
+        for i in range(0, len(group), batch_size)
+    ]
+
+
+def run_chunk(
+    chunk: Chunk,
+    net: Net,
+    data: DataSet,
+    engine: Engine,
+    methods: Sequence[Method],
+    *,
+    dilation: float,
+    keep_map: Callable[[MapOf], None] | None = None,
+) -> list[Outcome]:
+    """Compute a chunk: one outcome for each of its cells, in the order of samples and methods.
+
+    What goes wrong with one sample costs this sample's records and no others.
+
+    Args:
+        chunk: what to compute.
+        net: with which net.
+        data: where images and masks come from.
+        engine: what computes the maps.
+        methods: those named by the chunk.
+        dilation: share of its area by which each mask grows.
+        keep_map: called with each map.
+    """
+    inputs: list[_Input] = []
+    outcomes: list[Outcome] = []
+    for sample in chunk.samples:
+        try:
+            inputs.append(_prepare(sample, chunk.size, net, data, dilation))
+        except BadInput as error:
+            outcomes += _failures(net, chunk, [sample], str(error))
+    if not inputs:
+        return outcomes
+    start = time.perf_counter()
+    try:
+        result = engine(
+            net,
+            torch.cat([entry.pixels for entry in inputs]),
+            [entry.sample.class_indices for entry in inputs],
+            list(methods),
+        )
+    except (BadInput, torch.OutOfMemoryError) as error:
+        if len(inputs) == 1:
+            reason = str(error).splitlines()[0]
+            return outcomes + _failures(net, chunk, [inputs[0].sample], reason)
+        for entry in inputs:  # find the one that is to blame
+            single = Chunk(chunk.size, (entry.sample,), chunk.methods)
+            outcomes += run_chunk(
+                single, net, data, engine, methods, dilation=dilation, keep_map=keep_map
+            )
+        return outcomes
+    if result.logits.is_cuda:
+        torch.cuda.synchronize()
+    seconds = (time.perf_counter() - start) / len(inputs)
+    for i, entry in enumerate(inputs):
+        for method in methods:
+            outcomes.append(
+                _score(i, entry, method, result, chunk, net, data, engine, dilation, seconds)
+            )
+            if keep_map and method.id in result.maps:
+                cell = (net.id, chunk.size, entry.sample.id, method.id)
+                keep_map(MapOf(cell, result.maps[method.id][i].cpu().numpy(), entry.image))
+    return outcomes
+
+
+def _prepare(sample: Sample, size: str, net: Net, data: DataSet, dilation: float) -> _Input:
+    image = data.image(sample)
+    mask = resize_mask(data.mask(sample), *size_of(image, size))
+    return _Input(
+        sample=sample,
+        image=image,
+        pixels=preprocess(image, size, net),
+        mask=mask,
+        dilated=dilate(mask, dilation),
+        sha256=data.fingerprint(sample),
+    )
+
+
+def _failures(net: Net, chunk: Chunk, samples: Iterable[Sample], reason: str) -> list[NoRecord]:
+    return [
+        NoRecord(net.id, chunk.size, sample.id, method, "failed", reason)
+        for sample in samples
+        for method in chunk.methods
+    ]
+
+
+def _score(
+    i: int,
+    entry: _Input,
+    method: Method,
+    result: Attributions,
+    chunk: Chunk,
+    net: Net,
+    data: DataSet,
+    engine: Engine,
+    dilation: float,
+    seconds: float,
+) -> Outcome:
+    cell = (net.id, chunk.size, entry.sample.id, method.id)
+    if method.id in result.refused:
+        return NoRecord(*cell, "unsupported", result.refused[method.id])
+    if method.id in result.failed:
+        return NoRecord(*cell, "failed", result.failed[method.id])
+    values = result.maps[method.id][i].cpu().numpy()
+    logits = result.logits[i].double()
+    target = int(result.targets[i])
+    return Record(
+        net=net.id,
+        method=method.id,
+        size=chunk.size,
+        sample=entry.sample.id,
+        image_id=entry.sample.image_id,
+        category=entry.sample.category,
+        class_index=target,
+        logit=float(logits[target]),
+        probability=float(logits.softmax(dim=0)[target]),
+        rank=int((logits > logits[target]).sum()) + 1,
+        height=values.shape[1],
+        width=values.shape[2],
+        channels=values.shape[0],
+        map_min=float(values.min()),
+        map_max=float(values.max()),
+        metrics={
+            column: float(value)
+            for name in METRICS
+            for column, value in METRICS.get(name)(values, entry.dilated).items()
+        },
+        zero_energy=not np.any(values),
+        dead_logit=float(logits[target]) == 0.0,
+        chance=float(entry.dilated.mean()),
+        mask_share=float(entry.mask.mean()),
+        dilation=dilation,
+        target_layer=net.target_layer,
+        weights=net.weights.label,
+        weights_sha256=net.weights.sha256,
+        weights_random=net.weights.random,
+        data=data.name,
+        sample_sha256=entry.sha256,
+        engine=engine.id,
+        device=result.logits.device.type,
+        dtype=str(result.logits.dtype).removeprefix("torch."),
+        threads=torch.get_num_threads(),
+        batch_size=len(result.logits),
+        torch=torch.__version__,
+        seconds=seconds,
+    )
