@@ -32,8 +32,8 @@ def render(summary: Summary) -> str:
     parts += _gaps("Failed", summary.failed)
     if summary.unexplained:
         parts += ["## Unexplained", "Planned, but nothing is known of them:"]
-        parts += ["\n".join(f"- `{test}`" for test in summary.unexplained)]
-    parts += ["## Provenance", _table(["", ""], [[k, v] for k, v in summary.provenance.items()])]
+        parts += [_bullets(f"`{test}`" for test in summary.unexplained)]
+    parts += ["## Provenance", _bullets(f"**{k}**: {v}" for k, v in summary.provenance.items())]
     return "\n\n".join(parts) + "\n"
 
 
@@ -188,6 +188,10 @@ def _gaps(heading: str, gaps: Sequence[Gap]) -> list[str]:
         return []
     rows = [[gap.what, str(gap.cells), gap.reason] for gap in gaps]
     return [f"## {heading}", _table(["What", "Records", "Reason"], rows)]
+
+
+def _bullets(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {_escape(line)}" for line in lines)
 
 
 def _cells(gaps: Sequence[Gap]) -> int:
