@@ -11,8 +11,7 @@ from xai_core.errors import BadInput, XaiError
 from xai_core.methods import METHODS
 from xai_core.nets.preprocess import preprocess
 from xai_core.pytest_plugin.run import Run
-from xai_core.study import NoRecord
-from xai_core.types import Net, Record
+from xai_core.types import Net, NoRecord, Record
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from xai_core.errors import BadInput
-from xai_core.study import NoRecord, Outcome
-from xai_core.types import Record
+from xai_core.types import NoRecord, Outcome, Record
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from xai_core.errors import BadInput
 from xai_core.methods import Method
 from xai_core.metrics import METRICS
 from xai_core.nets.preprocess import preprocess, size_of
-from xai_core.types import DataSet, Net, Record, Sample
+from xai_core.types import DataSet, Net, NoRecord, Outcome, Record, Sample
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,35 +43,6 @@ class Chunk:
     size: str
     samples: tuple[Sample, ...]
     methods: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class NoRecord:
-    """Why a cell has no record: its method is not defined for the net, or something went wrong.
-
-    Attributes:
-        net: id of the net.
-        size: ``original`` or N.
-        sample: id of the sample.
-        method: id of the method.
-        kind: ``unsupported`` or ``failed``.
-        reason: one sentence.
-    """
-
-    net: str
-    size: str
-    sample: str
-    method: str
-    kind: Literal["unsupported", "failed"]
-    reason: str
-
-    @property
-    def cell(self) -> tuple[str, str, str, str]:
-        """(net, size, sample, method)."""
-        return self.net, self.size, self.sample, self.method
-
-
-Outcome = Record | NoRecord
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -181,3 +181,32 @@ class Record:
         row: dict[str, Any] = asdict(self)
         metrics = row.pop("metrics")
         return {**row, **metrics}
+
+
+@dataclass(frozen=True)
+class NoRecord:
+    """Why a cell has no record: its method is not defined for the net, or something went wrong.
+
+    Attributes:
+        net: id of the net.
+        size: ``original`` or N.
+        sample: id of the sample.
+        method: id of the method.
+        kind: ``unsupported`` or ``failed``.
+        reason: one sentence.
+    """
+
+    net: str
+    size: str
+    sample: str
+    method: str
+    kind: Literal["unsupported", "failed"]
+    reason: str
+
+    @property
+    def cell(self) -> tuple[str, str, str, str]:
+        """(net, size, sample, method)."""
+        return self.net, self.size, self.sample, self.method
+
+
+Outcome: TypeAlias = Record | NoRecord

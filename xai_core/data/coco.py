@@ -114,11 +114,6 @@ class CocoDataSet:
             if category is not None and annotation.get("image_id") in self._images:
                 self._annotations[annotation["image_id"], category].append(annotation)
 
-    @property
-    def categories(self) -> tuple[str, ...]:
-        """All category names of the file, sorted."""
-        return tuple(sorted(self._categories.values()))
-
     def samples(self) -> Sequence[Sample]:
         """See `DataSet`."""
         mapped = set(self._class_map.mapped)

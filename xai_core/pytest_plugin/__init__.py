@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 
+from xai_core.data.coco import CocoDataSet
 from xai_core.pytest_plugin.aggregate import TIMING_PROPERTY, Aggregator, cell_of
+from xai_core.pytest_plugin.folder import MANIFEST, new_folder, open_folder
 from xai_core.pytest_plugin.options import Options, add_options
-from xai_core.pytest_plugin.run import MANIFEST, RUN, Place, Run, new_folder
+from xai_core.pytest_plugin.request import Place
+from xai_core.pytest_plugin.run import RUN, Run
 
 __all__ = ["TIMING_PROPERTY"]
 
@@ -38,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if options.given:
         run.check()
         if not config.option.collectonly:
-            run.open_folder()
+            open_folder(run)
     config.pluginmanager.register(Aggregator(config, run), "xai-concentration-aggregator")
 
 
@@ -47,7 +50,7 @@ def pytest_configure_node(node: Any) -> None:
     """Tell an xdist worker where the run is; COCO's annotations are parsed here only."""
     run = node.config.stash[RUN]
     place = {"folder": run.place.folder, "workers": len(node.config.option.tx), "xdist": True}
-    if run.options.coco:
+    if isinstance(run.data, CocoDataSet) and run.options.coco:
         place |= {
             "manifest": str(run.folder / MANIFEST),
             "images": str(run.data.folder),

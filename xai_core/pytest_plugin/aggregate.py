@@ -8,11 +8,13 @@ import shlex
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from xai_core.pytest_plugin.run import MANIFEST, PARTS, SETTINGS, Run, sorted_records
+from xai_core.pytest_plugin.folder import MANIFEST, PARTS, SETTINGS, open_folder
+from xai_core.pytest_plugin.run import Run, sorted_records
 from xai_core.report.summary import Gap, Summary, Timing
 
 if TYPE_CHECKING:
@@ -126,7 +128,7 @@ class Aggregator:
         if (self._run.folder / SETTINGS).exists() and not self._run.options.resume:
             return
         try:
-            self._run.open_folder()
+            open_folder(self._run)
         except pytest.UsageError as error:
             pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
 
@@ -136,7 +138,7 @@ class Aggregator:
 
         run = self._run
         if not (run.folder / SETTINGS).exists():  # under xdist nobody may have opened it yet
-            run.open_folder()
+            open_folder(run)
         records = sorted_records(run.store.all())
         there = {record.cell for record in records}
         gaps = {cell: gap for cell, gap in self._gaps.items() if cell not in there}
@@ -188,9 +190,15 @@ class Aggregator:
                 f"engine {distinct('engine')}, {distinct('dtype')} on {distinct('device')}, "
                 f"{distinct('threads')} thread(s), batch {distinct('batch_size')}"
             ),
-            "Versions": run.versions(),
+            "Versions": _versions(),
             "Machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}",
         }
+
+
+def _versions() -> str:
+    packages = ("torch", "torchvision", "numpy", "pytest", "pytest-benchmark", "pycocotools")
+    found = [f"{package} {version(package)}" for package in packages]
+    return ", ".join([f"Python {platform.python_version()}", *found])
 
 
 def _reason(report: pytest.TestReport) -> str:

@@ -22,6 +22,7 @@ _DEFAULTS: dict[str, Any] = {
     "method": [],
     "size": [],
     "coco": None,
+    "data": None,
     "weights": [],
     "classes": [],
     "per_class": "30",
@@ -44,6 +45,7 @@ _HELP = {
     "method": ("METHOD", "attribution methods (all)"),
     "size": ("SIZE", "original, or N for NxN pixels (224,original)"),
     "coco": ("PATH", "a COCO folder or annotation file (the bundled scenes)"),
+    "data": ("NAME", "a data set by name, or package.module:DATASET (the bundled scenes)"),
     "weights": (
         "NET=WHERE",
         "imagenet, scenes, random, random:SEED or a state_dict file (on the scenes: scenes where "
@@ -89,7 +91,8 @@ class Options:
         nets: ids or module paths; empty for the default.
         methods: ids; empty for all.
         sizes: ``original`` or N.
-        coco: folder or annotation file; None for the scenes.
+        coco: folder or annotation file; None without.
+        data: name or module path of a data set; None for the scenes or ``coco``.
         weights: ``NET=WHERE`` pairs.
         classes: categories, ``all`` for all of the data; empty for the default.
         per_class: samples per class.
@@ -113,6 +116,7 @@ class Options:
     methods: tuple[str, ...]
     sizes: tuple[str, ...]
     coco: Path | None
+    data: str | None
     weights: tuple[str, ...]
     classes: tuple[str, ...]
     per_class: int
@@ -136,6 +140,8 @@ class Options:
         """Read the options of a session; `pytest.UsageError` names the first that is wrong."""
         get = config.getoption
         here = config.invocation_params.dir
+        if get("coco") and get("data"):
+            raise pytest.UsageError("give --coco or --data, not both")
         paths = {name: get(name) for name in ("coco", "report_dir", "resume")}
         reports = config.rootpath / "reports"
         threads = get("threads")
@@ -147,6 +153,7 @@ class Options:
             classes=_list(get("classes")),
             per_class=_whole("--per-class", get("per_class"), 1),
             seed=_whole("--seed", get("seed"), 0),
+            data=get("data"),
             image_ids=tuple(_whole("--image-ids", i, 0) for i in _list(get("image_ids"))),
             min_area=_number("--min-area", get("min_area"), 1.0),
             max_area=_number("--max-area", get("max_area"), 1.0),

@@ -1,0 +1,169 @@
+"""What was asked for: the options, with every name looked up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from xai_core.data.classes import coco_to_imagenet
+from xai_core.data.coco import CocoDataSet, find_annotations, load_annotations
+from xai_core.data.select import STUDY_CLASSES, Selection, select
+from xai_core.data.sources import SCENES, get_data_set
+from xai_core.errors import BadInput, DataMissing, UnknownChoice, Unsupported
+from xai_core.pytest_plugin.options import ALL, Options
+from xai_core.types import DataSet, Sample
+
+if TYPE_CHECKING:
+    import torch
+
+    from xai_core.methods import Method
+    from xai_core.nets import NetSpec
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run is written, agreed between the processes of a session.
+
+    Attributes:
+        folder: of the run; may not exist yet.
+        manifest: annotation file of the chosen samples, written by the controller so that no worker
+            parses COCO's; None where each process chooses them itself.
+        images: folder of the images.
+        data: name of the data set.
+        workers: number of processes that compute at the same time.
+        xdist: whether these are pytest-xdist's.
+    """
+
+    folder: str
+    manifest: str | None = None
+    images: str | None = None
+    data: str = SCENES
+    workers: int = 1
+    xdist: bool = False
+
+
+class Request:
+    """See the module; everything is looked up when first needed.
+
+    Args:
+        options: the command line.
+        place: where the run is written.
+    """
+
+    def __init__(self, options: Options, place: Place) -> None:
+        self.options = options
+        self.place = place
+
+    @property
+    def folder(self) -> Path:
+        """Of the run."""
+        return Path(self.place.folder)
+
+    @cached_property
+    def data(self) -> DataSet:
+        """The samples to choose from, or, behind a manifest, those chosen."""
+        if self.place.manifest and self.place.images:
+            content = load_annotations(Path(self.place.manifest))
+            return CocoDataSet(
+                self.place.data, content, Path(self.place.images), coco_to_imagenet()
+            )
+        if self.options.coco:
+            annotations, images = find_annotations(self.options.coco)
+            content = load_annotations(annotations)
+            return CocoDataSet(annotations.stem, content, images, coco_to_imagenet())
+        return get_data_set(self.options.data or SCENES)
+
+    @cached_property
+    def samples(self) -> dict[str, Sample]:
+        """Id to sample, in the order of images and classes."""
+        if self.place.manifest:
+            chosen = list(self.data.samples())
+        else:
+            chosen = select(self.data, self._selection())
+        return {sample.id: sample for sample in chosen}
+
+    def _selection(self) -> Selection:
+        options = self.options
+        there = sorted({sample.category for sample in self.data.samples()})
+        for category in set(options.classes) - {ALL, *there}:
+            if category in coco_to_imagenet().classes:
+                coco_to_imagenet().indices(category)  # says why it has no counterpart, if so
+            raise UnknownChoice("class", category, there)
+        default = STUDY_CLASSES if set(STUDY_CLASSES) & set(there) else there
+        classes = there if ALL in options.classes else options.classes or default
+        return Selection(
+            classes=classes,
+            per_class=options.per_class,
+            seed=options.seed,
+            image_ids=options.image_ids,
+            min_area=options.min_area,
+            max_area=options.max_area,
+        )
+
+    @cached_property
+    def methods(self) -> dict[str, Method]:
+        """Id to method, in the registry's order."""
+        from xai_core.methods import METHODS
+
+        wanted = set(self.options.methods or METHODS)
+        for name in sorted(wanted):
+            METHODS.get(name)
+        return {name: METHODS.get(name) for name in METHODS if name in wanted}
+
+    @cached_property
+    def specs(self) -> dict[str, NetSpec]:
+        """Id to net spec, in the order asked for."""
+        from xai_core.nets import STUDY_NETS, get_spec
+
+        specs = [get_spec(name) for name in self.options.nets or STUDY_NETS]
+        return {spec.id: spec for spec in specs}
+
+    @cached_property
+    def weights(self) -> dict[str, str | None]:
+        """Net id to where its weights come from; None for the spec's own."""
+        from xai_core.nets import parse_weights
+        from xai_core.nets.weights import scenes_weights
+
+        asked = parse_weights(self.options.weights)
+        for net in asked:
+            if net not in self.specs:
+                raise UnknownChoice("net in --weights", net, self.specs)
+        found: dict[str, str | None] = {}
+        for net, spec in self.specs.items():
+            default = spec.weights
+            if self.data.name == SCENES and default == "imagenet":
+                default = scenes_weights(net)
+            found[net] = asked.get(net, default)
+        return found
+
+    def _check_weights(self) -> None:
+        from xai_core.nets.weights import check_weights
+
+        for net, where in self.weights.items():
+            if where is not None:
+                check_weights(net, self.specs[net].build, where)
+
+    def check(self) -> None:
+        """Look every name up before anything runs; `pytest.UsageError` says what is wrong."""
+        try:
+            _ = self.device, self.methods, self.specs, self.samples
+            self._check_weights()
+        except (UnknownChoice, DataMissing, BadInput, Unsupported) as error:
+            raise pytest.UsageError(str(error)) from error
+
+    @cached_property
+    def device(self) -> torch.device:
+        """The torch device; raises `BadInput` if it is not there."""
+        import torch
+
+        try:
+            device = torch.device(self.options.device)
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise BadInput(f"--device {self.options.device!r} can't be used: {reason}") from error
+        return device
