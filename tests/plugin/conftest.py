@@ -1,0 +1,169 @@
+"""A small suite of its own: six drawn images in COCO format and a net that takes microseconds."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+
+# Imported here because pytester forgets modules that its runs import, and torch can't be twice.
+import xai_core.nets
+import xai_core.report.exp_json
+import xai_core.report.maps
+import xai_core.report.markdown
+import xai_core.report.terminal
+import xai_core.study  # noqa: F401
+
+ROOT = Path(__file__).parents[2]
+
+TINY_NET = '''
+import os
+from torch import nn
+from xai_core.nets import NetSpec
+
+
+class Counted(nn.Module):
+    """Appends a line to $CALLS for every forward pass."""
+
+    def __init__(self, gap):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2),
+            nn.Conv2d(6, 8, 3, padding=1), nn.ReLU(inplace=True),
+        )
+        self.pool = nn.AdaptiveAvgPool2d(1 if gap else 2)
+        self.classifier = nn.Linear(8 if gap else 32, 1000)
+
+    def forward(self, x):
+        if "CALLS" in os.environ:
+            with open(os.environ["CALLS"], "a") as file:
+                file.write(f"{tuple(x.shape)}\\n")
+        if os.environ.get("SLOW"):
+            import time
+            time.sleep(float(os.environ["SLOW"]))
+        return self.classifier(self.pool(self.features(x)).flatten(1))
+
+
+class Smooth(Counted):
+    def __init__(self):
+        super().__init__(gap=True)
+        self.features[4] = nn.GELU()
+
+
+SPEC = NetSpec("tiny", lambda: Counted(gap=True), "features.4", weights="random:0")
+NO_GAP = NetSpec("tiny_no_gap", lambda: Counted(gap=False), "features.4", weights="random:0")
+GELU = NetSpec("tiny_gelu", Smooth, "features.4", weights="random:0")
+'''
+
+CATEGORIES = ({"id": 52, "name": "banana"}, {"id": 55, "name": "orange"}, {"id": 1, "name": "person"})
+
+
+@dataclass
+class Suite:
+    """A pytest project with the benchmark suite in it."""
+
+    pytester: pytest.Pytester
+    path: Path
+
+    @property
+    def coco(self) -> Path:
+        return self.path / "coco"
+
+    @property
+    def annotations(self) -> Path:
+        return self.coco / "annotations" / "instances_train2017.json"
+
+    def change(self, mutate: Callable[[dict[str, Any]], None]) -> None:
+        content = json.loads(self.annotations.read_text())
+        mutate(content)
+        self.annotations.write_text(json.dumps(content))
+
+    def arguments(self, *extra: str) -> list[str]:
+        given = " ".join(extra)
+        defaults = {"--net": "tinynet:SPEC", "--coco": "coco", "--size": "32"}
+        kept = [f"{k}={v}" for k, v in defaults.items() if not re.search(rf"{k}\b", given)]
+        paths = [] if any(e.startswith("bench") for e in extra) else ["bench/test_concentration.py"]
+        return [*paths, "-p", "no:cacheprovider", *kept, *extra]
+
+    def run(self, *extra: str) -> pytest.RunResult:
+        """In this process; `process` for what kills or spawns."""
+        return self.pytester.runpytest_inprocess(*self.arguments(*extra))
+
+    def process(self, *extra: str) -> pytest.RunResult:
+        return self.pytester.runpytest_subprocess(*self.arguments(*extra), timeout=120)
+
+    @property
+    def folder(self) -> Path:
+        """Of the one run that there is, or of the newest."""
+        return sorted((self.path / "reports").iterdir())[-1]
+
+    def records(self, folder: Path | None = None) -> list[dict[str, Any]]:
+        lines = ((folder or self.folder) / "records.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+    @property
+    def report(self) -> str:
+        return (self.folder / "concentration.md").read_text()
+
+
+def draw(path: Path, mode: str = "RGB", size: tuple[int, int] = (48, 40)) -> None:
+    """A noisy picture; its content only depends on its name."""
+    rng = np.random.default_rng(list(path.stem.encode()))
+    pixels = rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    PIL.Image.fromarray(pixels).convert(mode).save(path, quality=95)
+
+
+def square(annotation_id: int, image_id: int, category_id: int, side: int = 16) -> dict[str, Any]:
+    x = 4.0 + 3 * image_id
+    corners = [x, 8.0, x + side, 8.0, x + side, 8.0 + side, x, 8.0 + side]
+    return {
+        "id": annotation_id,
+        "image_id": image_id,
+        "category_id": category_id,
+        "segmentation": [corners],
+        "area": side * side,
+        "bbox": [x, 8.0, side, side],
+        "iscrowd": 0,
+    }
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Suite:
+    path = pytester.path
+    shutil.copytree(ROOT / "bench", path / "bench", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "conftest.py", path)
+    shutil.copy(ROOT / "pytest.ini", path)
+    (path / "tinynet.py").write_text(TINY_NET)
+    monkeypatch.syspath_prepend(path)
+    monkeypatch.setenv("PYTHONPATH", f"{path}:{ROOT}")
+    for variable in ("PYTEST_ADDOPTS", "CALLS", "SLOW"):
+        monkeypatch.delenv(variable, raising=False)
+    images = path / "coco" / "train2017"
+    images.mkdir(parents=True)
+    (path / "coco" / "annotations").mkdir()
+    for i in range(1, 5):
+        draw(images / f"{i}.jpg")
+    content = {
+        "images": [
+            {"id": i, "file_name": f"{i}.jpg", "width": 48, "height": 40} for i in range(1, 5)
+        ],
+        "categories": list(CATEGORIES),
+        "annotations": [
+            square(1, 1, 52),
+            square(2, 2, 55),
+            square(3, 3, 52),
+            square(4, 4, 55),
+            square(5, 4, 1),
+        ],
+    }
+    suite = Suite(pytester, path)
+    suite.annotations.write_text(json.dumps(content))
+    return suite
