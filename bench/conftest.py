@@ -11,7 +11,7 @@ from xai_core.errors import BadInput, XaiError
 from xai_core.methods import METHODS
 from xai_core.nets.preprocess import preprocess
 from xai_core.pytest_plugin.run import Run
-from xai_core.types import Net, NoRecord, Record
+from xai_core.types import Net, NoRecord, Outcome, Record
 
 
 @pytest.fixture(scope="session")
@@ -27,12 +27,18 @@ def net(request: pytest.FixtureRequest, run: Run) -> Iterator[Net]:
 
 
 @pytest.fixture
-def record(run: Run, net: Net, size: str, sample: str, method: str) -> Record:
-    """The record of one cell; skips where the method is not defined, fails where it went wrong."""
+def outcome(run: Run, net: Net, size: str, sample: str, method: str) -> Outcome | OSError:
+    """The record of one cell, or why there is none; computed with its chunk if need be."""
     try:
-        outcome = run.outcome(net, size, sample, method)
+        return run.outcome(net, size, sample, method)
     except OSError as error:
-        pytest.fail(f"the result can't be written: {error}", pytrace=False)
+        return error
+
+
+def record_of(outcome: Outcome | OSError) -> Record:
+    """The record; skips where the method is not defined, fails where something went wrong."""
+    if isinstance(outcome, OSError):
+        pytest.fail(f"the result can't be written: {outcome}", pytrace=False)
     if isinstance(outcome, NoRecord):
         if outcome.kind == "unsupported":
             pytest.skip(outcome.reason)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from bench.conftest import record_of
 from xai_core.methods import METHODS
-from xai_core.types import ORIGINAL, Record
+from xai_core.types import ORIGINAL, Outcome
 
 
-def test_concentration(record: Record) -> None:
+def test_concentration(outcome: Outcome | OSError) -> None:
     """The record keeps to the definitions of map, energy and concentration."""
+    record = record_of(outcome)
     method = METHODS.get(record.method)
     assert record.channels == method.channels
     if record.size != ORIGINAL:

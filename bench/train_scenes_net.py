@@ -22,7 +22,7 @@ import sys
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +34,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from xai_core.data.scenes.compose import scene
+from xai_core.data.scenes.compose import Scene, scene
 from xai_core.data.scenes.generate import SHIPPED_SEED, size_of
 from xai_core.nets.spec import IMAGENET_MEAN, IMAGENET_STD
 from xai_core.nets.weights import BUNDLED
@@ -62,21 +62,23 @@ class Example:
 
 
 def training_example(index: int) -> Example:
+    """The training scene with this index."""
     return _example(scene(TRAINING_SEED, index))
 
 
 def evaluation_example(index: int) -> Example:
+    """The evaluation scene with this index, of a shipped size."""
     return _example(scene(EVALUATION_SEED, index, size=size_of(index)))
 
 
-def _example(found: object) -> Example:
-    image, instances = found.image, found.instances  # type: ignore[attr-defined]
-    return Example(image, tuple(sorted({instance.category for instance in instances})))
+def _example(found: Scene) -> Example:
+    return Example(found.image, tuple(sorted({i.category for i in found.instances})))
 
 
-def make(function: object, count: int, workers: int) -> list[Example]:
+def make(function: Callable[[int], Example], count: int, workers: int) -> list[Example]:
+    """The first ``count`` examples of ``function``, made by ``workers`` processes."""
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        return pool.map(function, range(count), chunksize=50)  # type: ignore[arg-type]
+        return pool.map(function, range(count), chunksize=50)
 
 
 def build() -> nn.Module:
@@ -114,11 +116,13 @@ def augment(image: npt.NDArray[np.uint8], size: int, rng: np.random.Generator) -
 
 
 def normalise(pixels: Tensor) -> Tensor:
+    """Pixels in [0, 1], less ImageNet's mean, over its standard deviation."""
     mean, std = (pixels.new_tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
     return (pixels - mean) / std
 
 
 def train(net: nn.Module, examples: list[Example], steps: int, seed: int, device: str) -> None:
+    """Train ``net`` in place; returns nothing."""
     optimizer = torch.optim.AdamW(net.parameters(), lr=8e-4, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 8e-4, total_steps=steps + 2)
     head = net.classifier
@@ -194,6 +198,7 @@ def evaluate(net: nn.Module, examples: list[Example], size: int | None) -> dict[
 def card(
     arguments: argparse.Namespace, sha256: str, size: int, seconds: float, results: dict[str, dict]
 ) -> str:
+    """The model card, in Markdown."""
     rows = [
         f"| {name} | {result['top-1']:.1%} | {result['alive']:.1%} | "
         + ", ".join(f"{k} {v}" for k, v in result["per class"].items())
@@ -206,15 +211,16 @@ def card(
         [
             "# squeezenet1_0-scenes",
             "",
-            "SqueezeNet 1.0 (torchvision's architecture, 1000 outputs in ImageNet's order), trained",
+            "SqueezeNet 1.0 (torchvision's architecture, 1000 outputs in ImageNet's order), "
+            "trained",
             "from scratch on this project's drawn scenes. It knows six classes and nothing of",
             "photographs: it serves `pytest bench` without a download, and nothing else.",
             "",
-            f"Written by `python -m bench.train_scenes_net {shlex.join(sys.argv[1:])}`".rstrip(),
+            f"Written by `{shlex.join(['python', '-m', 'bench.train_scenes_net', *sys.argv[1:]])}`",
             "",
-            f"- Training: {arguments.scenes} scenes of seed {TRAINING_SEED}, {arguments.steps} steps, "
-            f"bfloat16 autocast, seed {arguments.seed}, {seconds:.0f} s on {arguments.device} "
-            f"({os.cpu_count()} CPUs, {platform.machine()})",
+            f"- Training: {arguments.scenes} scenes of seed {TRAINING_SEED}, "
+            f"{arguments.steps} steps, bfloat16 autocast, seed {arguments.seed}, "
+            f"{seconds:.0f} s on {arguments.device} ({os.cpu_count()} CPUs, {platform.machine()})",
             f"- Evaluation: {arguments.evaluate} scenes of seed {EVALUATION_SEED}, the stored "
             "half-precision weights; the shipped scenes have seed "
             f"{SHIPPED_SEED}, which neither uses",
@@ -235,6 +241,7 @@ def card(
 
 
 def main() -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--scenes", type=int, default=10_000, help="to train on")

@@ -71,23 +71,26 @@ class _Input:
 
 
 def chunk_key(chunk: Chunk, net: Net, data: DataSet, engine: Engine, dilation: float) -> str:
-    """SHA-256 of all that determines a chunk's records: equal keys may share results.
-
-    Raises:
-        BadInput: an image of the chunk can't be read.
-    """
+    """SHA-256 of all that determines a chunk's records: equal keys may share results."""
     parameter = next(net.module.parameters(), torch.zeros(()))
     inputs = {
         "schema": SCHEMA,
         "chunk": asdict(chunk),
         "net": [net.id, net.target_layer, net.mean, net.std, net.weights.sha256],
-        "data": [data.name, *(data.fingerprint(sample) for sample in chunk.samples)],
+        "data": [data.name, *(_fingerprint(data, sample) for sample in chunk.samples)],
         "engine": engine.id,
         "dilation": dilation,
         "metrics": list(METRICS),
         "arithmetic": [str(parameter.dtype), parameter.device.type, torch.__version__],
     }
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+
+def _fingerprint(data: DataSet, sample: Sample) -> str:
+    try:
+        return data.fingerprint(sample)
+    except BadInput as error:  # the sample will fail by name; its failure may be shared too
+        return str(error)
 
 
 def plan_chunks(

@@ -63,7 +63,11 @@ NO_GAP = NetSpec("tiny_no_gap", lambda: Counted(gap=False), "features.4", weight
 GELU = NetSpec("tiny_gelu", Smooth, "features.4", weights="random:0")
 '''
 
-CATEGORIES = ({"id": 52, "name": "banana"}, {"id": 55, "name": "orange"}, {"id": 1, "name": "person"})
+CATEGORIES = (
+    {"id": 52, "name": "banana"},
+    {"id": 55, "name": "orange"},
+    {"id": 1, "name": "person"},
+)
 
 
 @dataclass

@@ -12,7 +12,7 @@ import io
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,7 +97,7 @@ class CocoDataSet:
     Args:
         name: stands in every record.
         content: the parsed annotation file, or a part of it.
-        images: folder of the images; nothing outside it is ever read.
+        images: folder of the images; no file name leads out of it.
         class_map: category name to outputs of the net; categories without any are left out.
     """
 
@@ -131,20 +131,17 @@ class CocoDataSet:
                 pixels = np.asarray(image.convert("RGB"))
         except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
             raise BadInput(f"image {entry.get('file_name')} can't be decoded: {error}") from error
-        declared = entry.get("height"), entry.get("width")
-        if declared != pixels.shape[:2]:
+        height, width = self._shape(sample)
+        if pixels.shape[:2] != (height, width):
             raise BadInput(
                 f"image {entry.get('file_name')} is {pixels.shape[1]}x{pixels.shape[0]}, but its "
-                f"annotation says {declared[1]}x{declared[0]}"
+                f"annotation says {width}x{height}"
             )
         return pixels
 
     def mask(self, sample: Sample) -> Mask:
         """See `DataSet`. Polygons and RLE, crowds included, as pycocotools rasterises them."""
-        entry = self._images[sample.image_id]
-        height, width = entry.get("height"), entry.get("width")
-        if not (isinstance(height, int) and isinstance(width, int) and min(height, width) > 0):
-            raise BadInput(f"image {sample.image_id} has no height and width in the annotations")
+        height, width = self._shape(sample)
         union = np.zeros((height, width), dtype=np.bool_)
         for annotation in self._annotations[sample.image_id, sample.category]:
             union |= _rasterise(annotation, height, width)
@@ -172,15 +169,22 @@ class CocoDataSet:
             ],
         }
 
+    def _shape(self, sample: Sample) -> tuple[int, int]:
+        entry = self._images[sample.image_id]
+        height, width = entry.get("height"), entry.get("width")
+        if not (isinstance(height, int) and isinstance(width, int) and min(height, width) > 0):
+            raise BadInput(f"image {sample.image_id} has no height and width in the annotations")
+        return height, width
+
     def _read(self, sample: Sample) -> bytes:
         name = self._images[sample.image_id].get("file_name")
         if not isinstance(name, str) or not name:
             raise BadInput(f"image {sample.image_id} has no file_name in the annotations")
-        path = (self.folder / name).resolve()
-        if not path.is_relative_to(self.folder.resolve()):
+        # Only the name is from outside: links that the user has put into the folder are followed.
+        if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
             raise BadInput(f"file_name {name!r} leaves the image folder; it was not read")
         try:
-            return path.read_bytes()
+            return (self.folder / name).read_bytes()
         except OSError as error:
             raise BadInput(f"image {name} can't be read: {error.strerror}") from error
 
@@ -192,15 +196,14 @@ def _rasterise(annotation: Mapping[str, Any], height: int, width: int) -> Mask:
         raise BadInput(f"{where} has no segmentation")
     try:
         if isinstance(segmentation, list):
-            parts = rle.frPyObjects(_polygons(segmentation), height, width)
-            encoded = rle.merge(parts)
+            encoded = rle.merge(rle.frPyObjects(_polygons(segmentation), height, width))
         elif list(segmentation["size"]) != [height, width]:
             raise ValueError(f"its size is {segmentation['size']}, the image's {[height, width]}")
-        elif isinstance(segmentation["counts"], list):
-            _check_counts(segmentation["counts"], height, width)
-            encoded = rle.frPyObjects(segmentation, height, width)
         else:
-            encoded = segmentation
+            counts = segmentation["counts"]
+            runs = _decompress(counts) if isinstance(counts, str) else counts
+            _check_runs(runs, height, width)
+            encoded = rle.frPyObjects({"size": [height, width], "counts": runs}, height, width)
         mask = rle.decode(encoded)
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, MemoryError) as error:
         raise BadInput(f"{where} has a segmentation that can't be read: {error}") from error
@@ -217,7 +220,27 @@ def _polygons(segmentation: Sequence[Any]) -> list[list[float]]:
     return polygons
 
 
-def _check_counts(counts: Sequence[int], height: int, width: int) -> None:
-    # Decoding run lengths that don't add up writes past the mask's memory.
-    if sum(counts) != height * width or any(count < 0 for count in counts):
-        raise ValueError("run lengths don't add up to the image")
+def _check_runs(runs: Sequence[int], height: int, width: int) -> None:
+    # pycocotools believes what it is given: it would read or write beyond the mask.
+    if sum(runs) != height * width or any(run < 0 for run in runs):
+        raise ValueError("its run lengths don't add up to the image")
+
+
+def _decompress(text: str) -> list[int]:
+    """COCO's compressed RLE: 6 bits a character, low bits first, differences from the third on."""
+    runs: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64:
+            raise ValueError("its run lengths hold a character that COCO's RLE does not have")
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            if bits & 16:
+                value -= 1 << shift
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    if shift:
+        raise ValueError("its run lengths break off")
+    return runs

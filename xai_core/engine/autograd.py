@@ -87,6 +87,8 @@ def _forward(net: Net, images: Tensor, rules: ReluRules | None) -> Tensor:
         raise BadInput(f"{net.id} can't take a {width}x{height} image: {reason}") from error
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         raise BadInput(f"{net.id} does not give logits of shape (batch, classes)")
+    if not torch.isfinite(logits).all():
+        raise BadInput(f"{net.id} gives NaN or infinite logits; are its weights whole?")
     return logits
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from urllib.error import URLError
@@ -152,10 +151,9 @@ def _read(net: str, path: Path) -> StateDict:
             f"{path} was refused: it holds more than tensors and could run code when loaded "
             f"({str(error).splitlines()[0]})"
         ) from error
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise BadInput(
-            f"{path} can't be read as weights for {net}: {str(error).splitlines()[0]}"
-        ) from error
+    except Exception as error:  # a damaged file makes the unpickler raise anything
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise BadInput(f"{path} can't be read as weights for {net}: {reason}") from error
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise BadInput(f"{path} holds no state_dict (a mapping of names to tensors)")
     return _without_auxiliary(state)

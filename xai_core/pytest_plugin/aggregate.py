@@ -27,7 +27,7 @@ Cell = tuple[str, str, str, str]
 def cell_of(item: pytest.Item) -> Cell | None:
     """The (net, size, sample, method) whose record an item judges; None for other items."""
     callspec = getattr(item, "callspec", None)
-    if callspec is None or "record" not in getattr(item, "fixturenames", ()):
+    if callspec is None or "outcome" not in getattr(item, "fixturenames", ()):
         return None
     params = callspec.params
     return params["net"], params["size"], params["sample"], params["method"]

@@ -1,4 +1,4 @@
-"""Bundled scenes: project-made pictures of six classes that COCO and ImageNet share, with exact masks."""
+"""Bundled scenes: drawn pictures of six classes that COCO and ImageNet share, with exact masks."""
 
 from pathlib import Path
 from typing import Final

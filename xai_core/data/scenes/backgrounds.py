@@ -99,8 +99,8 @@ def bokeh(rng: Rng, height: int, width: int) -> Float:
         layer = canvas.copy()
         colour = [int(c) for c in rng.integers(60, 256, 3)]
         cv2.circle(layer, centre, radius, colour, -1, cv2.LINE_AA)
-        canvas = cv2.addWeighted(layer, 0.45, canvas, 0.55, 0.0)
-    return np.asarray(canvas).astype(np.float32) / np.float32(255)
+        canvas = np.asarray(cv2.addWeighted(layer, 0.45, canvas, 0.55, 0.0), np.uint8)
+    return canvas.astype(np.float32) / np.float32(255)
 
 
 def pattern(rng: Rng, height: int, width: int) -> Float:
@@ -119,7 +119,7 @@ def _slope(rng: Rng, height: int, width: int, strength: float) -> Float:
     dx, dy = rng.uniform(-1, 1, 2).astype(np.float32)
     x = np.linspace(-0.5, 0.5, width, dtype=np.float32)[None, :]
     y = np.linspace(-0.5, 0.5, height, dtype=np.float32)[:, None]
-    return np.float32(1) + np.float32(strength) * (dx * x + dy * y)
+    return np.asarray(np.float32(1) + np.float32(strength) * (dx * x + dy * y), np.float32)
 
 
 _KINDS: Final[tuple[Callable[[Rng, int, int], Float], ...]] = (

@@ -1,8 +1,9 @@
 """A supersampled canvas on which one thing is drawn, and the shading that all things share.
 
-Every step is either integer arithmetic, or float32 ``+ - * / sqrt`` (exact by IEEE 754), or float64 rounded
-to float32, and OpenCV only ever touches integers. That keeps the shipped files byte-identical on processors with
-other vector units, which plain float32 transcendentals and float filters do not.
+Every step is either integer arithmetic, or float32 ``+ - * / sqrt`` (exact by IEEE 754), or
+float64 rounded to float32, and OpenCV only ever touches integers. That keeps the shipped files
+byte-identical on processors with other vector units, which plain float32 transcendentals and
+float filters do not.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Float = NDArray[np.float32]
+Float = NDArray[np.floating[Any]]
 Points = NDArray[np.float64]
 Vector = tuple[float, float, float]
 
@@ -34,7 +35,7 @@ class Sprite:
 
 @dataclass(frozen=True)
 class Pose:
-    """Where and how a thing is seen: pixels per local unit, rotation, foreshortening, direction of the light."""
+    """How a thing is seen: pixels per local unit, rotation, foreshortening, light's direction."""
 
     radius: float
     angle: float = 0.0
@@ -43,7 +44,7 @@ class Pose:
 
 
 class Canvas:
-    """Local coordinates (x right, y down, origin in the middle) on a grid of twice the final resolution."""
+    """Local coordinates (x right, y down, origin in the middle) on a grid twice as fine."""
 
     def __init__(self, pose: Pose, reach: tuple[float, float]) -> None:
         """Makes an empty canvas that holds the local box ``[-reach, reach]`` under ``pose``."""
@@ -68,7 +69,7 @@ class Canvas:
         return u.astype(np.float32), v.astype(np.float32)
 
     def edge(self, inside: Float) -> Float:
-        """Antialiased coverage of the region where ``inside`` (local distance to the edge) is positive."""
+        """Antialiased coverage of where ``inside`` (local distance to the edge) is positive."""
         return clip(inside * np.float32(self.unit) + np.float32(0.5))
 
     def pixels(self, points: ArrayLike) -> NDArray[np.int32]:
@@ -179,7 +180,10 @@ def value_noise(
     octaves: int = 1,
     stretch: float = 1.0,
 ) -> Float:
-    """Smooth noise (height, width) in [0, 1], mean 0.5; ``cell`` pixels per knot, ``stretch`` times as tall."""
+    """Smooth noise (height, width) in [0, 1], mean 0.5.
+
+    Its knots are ``cell`` pixels apart, ``stretch`` times that vertically.
+    """
     total = np.zeros((height, width), np.float32)
     weight, norm = 1.0, 0.0
     for _ in range(octaves):

@@ -1,4 +1,4 @@
-"""Things that are none of the six classes, drawn in the same colours and sizes as those that are."""
+"""Things that are none of the six classes, in the same colours and sizes as those that are."""
 
 from __future__ import annotations
 
@@ -151,7 +151,8 @@ def _sheen(rng: np.random.Generator, canvas: Canvas) -> None:
     """Uneven light over a flat thing."""
     u, v = canvas.grid()
     slope = u * np.float32(canvas.light[0]) + v * np.float32(canvas.light[1])
-    wear = value_noise(rng, *u.shape, canvas.unit * 0.5, 3) - np.float32(0.5)
+    h, w = u.shape
+    wear = value_noise(rng, h, w, canvas.unit * 0.5, 3) - np.float32(0.5)
     shade = np.float32(0.95) + np.float32(0.14) * slope + np.float32(0.22) * wear
     canvas.rgb = clip(canvas.rgb * shade[..., None])
 

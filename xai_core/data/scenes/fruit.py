@@ -9,6 +9,7 @@ import numpy as np
 from xai_core.data.scenes.canvas import (
     Canvas,
     Float,
+    Points,
     Pose,
     Sprite,
     Vector,
@@ -73,7 +74,7 @@ def _navel(
 ) -> None:
     size = rng.uniform(0.07, 0.11)
 
-    def flat(points: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> object:
+    def flat(points: Points) -> Points:
         return rotated(points * np.array([depth, 1.0]), turn, at)
 
     u, v = canvas.grid()
@@ -85,7 +86,7 @@ def _navel(
         reach = size * rng.uniform(0.9, 1.5)
         spike = np.array([[0.0, -0.25 * size], [reach, 0.0], [0.0, 0.25 * size]])
         star.append(flat(rotated(spike, k * 2 * math.pi / 7)))
-    canvas.fill(star, vary(rng, _STEM_GREEN), 0.9)  # type: ignore[arg-type]
+    canvas.fill(star, vary(rng, _STEM_GREEN), 0.9)
     canvas.fill([flat(ellipse(0, 0, size * 0.42, size * 0.42))], (0.30, 0.24, 0.12))
 
 

@@ -25,10 +25,11 @@ from xai_core.data.scenes.canvas import (
 )
 from xai_core.data.scenes.outlines import box, ellipse, ribbon, rotated, rounded, text
 
-_FABRICS = ((0.80, 0.10, 0.14), (0.10, 0.24, 0.55), (0.95, 0.78, 0.16), (0.10, 0.45, 0.36), (0.93, 0.92, 0.88),
-            (0.12, 0.12, 0.14), (0.58, 0.20, 0.50), (0.93, 0.45, 0.12), (0.30, 0.62, 0.80), (0.88, 0.48, 0.58))  # fmt: skip
-_CASES = ((0.12, 0.12, 0.13), (0.75, 0.76, 0.78), (0.45, 0.27, 0.14), (0.70, 0.12, 0.13), (0.12, 0.30, 0.50),
-          (0.88, 0.87, 0.84), (0.72, 0.55, 0.22))  # fmt: skip
+_FABRICS = ((0.80, 0.10, 0.14), (0.10, 0.24, 0.55), (0.95, 0.78, 0.16), (0.10, 0.45, 0.36),
+            (0.93, 0.92, 0.88), (0.12, 0.12, 0.14), (0.58, 0.20, 0.50), (0.93, 0.45, 0.12),
+            (0.30, 0.62, 0.80), (0.88, 0.48, 0.58))  # fmt: skip
+_CASES = ((0.12, 0.12, 0.13), (0.75, 0.76, 0.78), (0.45, 0.27, 0.14), (0.70, 0.12, 0.13),
+          (0.12, 0.30, 0.50), (0.88, 0.87, 0.84), (0.72, 0.55, 0.22))  # fmt: skip
 _ROMAN = ("XII", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI")
 
 
@@ -71,7 +72,7 @@ def umbrella(rng: np.random.Generator, radius: float, light: Vector) -> Sprite:
         second = first
     rings = 7
     fine = 6 * dome.panels
-    phi = np.arange(fine + 1) * (2 * math.pi / fine)
+    phi = np.asarray(np.arange(fine + 1) * (2 * math.pi / fine), np.float64)
     mesh = dome.project(phi[:, None], np.linspace(0, 1, rings + 1)[None, :])
     quads, facing, shade = _shaded(mesh, canvas.light)
     stripe = (np.arange(fine) // 6) % 2
@@ -116,7 +117,7 @@ def _cloth(canvas: Canvas, quads: Points, colours: Points) -> None:
     paint = np.where(paint.any(-1, keepdims=True), paint, grown)
     kernel = max(3, int(canvas.unit * 0.05) | 1)
     smooth = np.asarray(cv2.GaussianBlur(paint, (kernel, kernel), 0)).astype(np.float32)
-    weight = blur_mask(paint.any(-1), kernel)
+    weight = blur_mask(np.asarray(paint.any(-1), np.bool_), kernel)
     colour = clip(smooth / np.float32(255) / weight[..., None])
     canvas.paint(cover.astype(np.float32) / np.float32(255), colour)
 
@@ -124,7 +125,8 @@ def _cloth(canvas: Canvas, quads: Points, colours: Points) -> None:
 def blur_mask(mask: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], kernel: int) -> Float:
     """Weight by which a blur of masked colours has to be divided."""
     levels = np.asarray(cv2.GaussianBlur(mask.astype(np.uint8) * 255, (kernel, kernel), 0))
-    return np.maximum(levels.astype(np.float32) / np.float32(255), np.float32(0.05))
+    weight = levels.astype(np.float32) / np.float32(255)
+    return np.asarray(np.maximum(weight, np.float32(0.05)), np.float32)
 
 
 def _spokes(canvas: Canvas, dome: _Dome, mesh: Points, inside: bool) -> None:
@@ -234,11 +236,11 @@ def _marks(rng: np.random.Generator, canvas: Canvas, ink: Float, inner: float) -
     edge = inner - 0.05
     ticks = []
     for k in range(60):
-        hour = k % 5 == 0
-        if not hour and canvas.unit < 40:
+        full = k % 5 == 0
+        if not full and canvas.unit < 40:
             continue
-        length, width = (0.11, 0.035) if hour else (0.05, 0.012)
-        if hour and style == "none":
+        length, width = (0.11, 0.035) if full else (0.05, 0.012)
+        if full and style == "none":
             length, width = 0.2, 0.055
         ticks.append(rotated(box(-width / 2, -edge, width / 2, -edge + length), k * math.pi / 30))
     canvas.fill(ticks, ink)

@@ -23,19 +23,22 @@ _CURVES: Final[dict[str, tuple[tuple[tuple[float, float], ...], ...]]] = {
     "0": (((0.3, 0.02), (0.04, 0.02), (0.04, 0.5), (0.04, 0.98), (0.3, 0.98), (0.56, 0.98),
            (0.56, 0.5), (0.56, 0.02), (0.29, 0.02)),),
     "1": (((0.12, 0.2), (0.36, 0.02)), ((0.34, 0.0), (0.34, 1.0))),
-    "2": (((0.06, 0.25), (0.1, 0.0), (0.58, 0.0), (0.56, 0.4), (0.06, 0.94)), ((0.04, 0.94), (0.58, 0.94))),
+    "2": (((0.06, 0.25), (0.1, 0.0), (0.58, 0.0), (0.56, 0.4), (0.06, 0.94)),
+          ((0.04, 0.94), (0.58, 0.94))),
     "3": (((0.06, 0.12), (0.2, 0.0), (0.56, 0.02), (0.52, 0.46), (0.22, 0.47)),
           ((0.22, 0.47), (0.58, 0.46), (0.6, 0.98), (0.2, 1.0), (0.04, 0.86))),
     "4": (((0.42, 0.0), (0.04, 0.7)), ((0.0, 0.7), (0.6, 0.7)), ((0.42, 0.0), (0.42, 1.0))),
     "5": (((0.1, 0.05), (0.54, 0.05)), ((0.12, 0.02), (0.09, 0.48)),
           ((0.08, 0.44), (0.4, 0.34), (0.62, 0.56), (0.52, 1.0), (0.2, 1.0), (0.04, 0.88))),
-    "6": (((0.5, 0.04), (0.1, 0.1), (0.04, 0.6), (0.04, 0.98), (0.3, 0.98), (0.58, 0.98), (0.58, 0.46),
-           (0.3, 0.44), (0.08, 0.5)),),
+    "6": (((0.5, 0.04), (0.1, 0.1), (0.04, 0.6), (0.04, 0.98), (0.3, 0.98), (0.58, 0.98),
+           (0.58, 0.46), (0.3, 0.44), (0.08, 0.5)),),
     "7": (((0.02, 0.05), (0.6, 0.05)), ((0.58, 0.04), (0.22, 1.0))),
-    "8": (((0.3, 0.46), (0.06, 0.46), (0.06, 0.0), (0.3, 0.0), (0.54, 0.0), (0.54, 0.46), (0.29, 0.46)),
-          ((0.3, 0.46), (0.02, 0.46), (0.02, 1.0), (0.3, 1.0), (0.58, 1.0), (0.58, 0.46), (0.29, 0.46))),
-    "9": (((0.1, 0.96), (0.5, 0.9), (0.56, 0.4), (0.56, 0.02), (0.3, 0.02), (0.02, 0.02), (0.02, 0.54),
-           (0.3, 0.56), (0.52, 0.5)),),
+    "8": (((0.3, 0.46), (0.06, 0.46), (0.06, 0.0), (0.3, 0.0), (0.54, 0.0), (0.54, 0.46),
+           (0.29, 0.46)),
+          ((0.3, 0.46), (0.02, 0.46), (0.02, 1.0), (0.3, 1.0), (0.58, 1.0), (0.58, 0.46),
+           (0.29, 0.46))),
+    "9": (((0.1, 0.96), (0.5, 0.9), (0.56, 0.4), (0.56, 0.02), (0.3, 0.02), (0.02, 0.02),
+           (0.02, 0.54), (0.3, 0.56), (0.52, 0.5)),),
     "I": (((0.3, 0.0), (0.3, 1.0)),),
     "V": (((0.04, 0.0), (0.3, 1.0)), ((0.56, 0.0), (0.3, 1.0))),
     "X": (((0.04, 0.0), (0.56, 1.0)), ((0.56, 0.0), (0.04, 1.0))),
@@ -54,7 +57,7 @@ def rounded(path: ArrayLike, rounds: int = 3) -> Points:
 
 
 def ribbon(path: ArrayLike, width: float | Points) -> Points:
-    """A stroke of ``width`` (constant or per point) along a path, with flat ends, as one polygon."""
+    """A stroke of ``width`` (constant or per point) along a path, flat-ended, as one polygon."""
     points = np.asarray(path, np.float64)
     tangent = np.gradient(points, axis=0)
     tangent /= np.maximum(np.hypot(tangent[:, 0], tangent[:, 1]), 1e-9)[:, None]
@@ -95,11 +98,12 @@ def box(x0: float, y0: float, x1: float, y1: float, corner: float = 0.0) -> Poin
 def rotated(points: ArrayLike, angle: float, shift: tuple[float, float] = (0.0, 0.0)) -> Points:
     """Points turned around the origin, then moved."""
     cos, sin = math.cos(angle), math.sin(angle)
-    return np.asarray(points, np.float64) @ np.array([[cos, sin], [-sin, cos]]) + np.array(shift)
+    turned = np.asarray(points, np.float64) @ np.array([[cos, sin], [-sin, cos]])
+    return np.asarray(turned + np.array(shift), np.float64)
 
 
 def text(letters: str, height: float, stroke: float, gap: float = 0.14) -> list[Points]:
-    """Strokes of a word centred on the origin; ``stroke`` and ``gap`` in units of the letter height."""
+    """Strokes of a word centred on the origin; ``stroke`` and ``gap`` in letter heights."""
     widths = [_NARROW.get(letter, 0.6) for letter in letters]
     x = -(sum(widths) + gap * (len(letters) - 1)) / 2
     polygons = []

@@ -80,7 +80,12 @@ def _outline(piece: Mask) -> list[float]:
 
 
 def _rightmost(direction: tuple[int, int], leaving: list[tuple[int, int]]) -> tuple[int, int]:
-    """Where two ways leave a corner, the piece touches itself there: stay at its edge."""
+    """The way on from a corner that was reached in ``direction``.
+
+    Two ways leave where two pixels touch diagonally: one turns left, one right. The right turn
+    keeps to the pixel at the right hand.
+    """
+    if len(leaving) == 1:
+        return leaving[0]
     dy, dx = direction
-    right = (dx, -dy)
-    return right if right in leaving else leaving[0] if len(leaving) == 1 else direction
+    return dx, -dy

@@ -55,7 +55,7 @@ def _weathered(rng: np.random.Generator, canvas: Canvas, dirt: float) -> Float:
 
 
 def traffic_light(rng: np.random.Generator, radius: float, light: Vector) -> Sprite:
-    """A housing with three hooded lamps, one of them lit; now and then with two lamps, or lying on its side."""
+    """A housing with three hooded lamps, one lit; now and then with two, or lying on its side."""
     lamps = 3 if rng.random() < 0.88 else 2
     lying = rng.random() < 0.12
     angle = rng.normal(0, 0.06) + (math.pi / 2 if lying else 0.0)
@@ -153,7 +153,7 @@ def pole(rng: np.random.Generator, width: float, length: float, light: Vector) -
 
 
 def blank_sign(rng: np.random.Generator, radius: float, light: Vector) -> Sprite:
-    """A sign that says something else: round, triangular, square or diamond, with an arrow or a bar."""
+    """Another sign: round, triangular, square or diamond, with an arrow or a bar."""
     pose = Pose(radius, rng.normal(0, 0.10), (rng.uniform(0.72, 1.0), 1.0), light)
     canvas = Canvas(pose, (1.15, 1.15))
     shapes = (regular(40, 0.95), regular(3, 1.1, -math.pi / 2), box(-0.8, -0.8, 0.8, 0.8, 0.1),
