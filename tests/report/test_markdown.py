@@ -129,3 +129,11 @@ def test_a_run_without_any_record_still_has_a_report():
 def test_by_method_sums_what_the_records_hold(make_record):
     table = by_method(frame([make_record(0.25), make_record(0.5, method="backprop")]))
     assert table.set_index("method")["sum_p"].to_dict() == {"backprop": 0.5, "grad_cam": 0.25}
+
+
+def test_a_broken_invariant_is_named(make_record):
+    broken = [Gap("bench/test_invariants.py::test_it", "maps differ", 0)]
+    text = markdown.render(summary([make_record()], broken=broken))
+    assert "> **FAILED**: 1 other tests" in text
+    assert rows(text, "bench/test_invariants.py::test_it")[0][2] == "maps differ"
+    assert "PARTIAL" not in text

@@ -6,7 +6,7 @@ import os
 import platform
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from xai_core.types import Record
 
 TIMING_PROPERTY = "engine_seconds"
+CRASHED = "???"
+"""The phase that pytest-xdist gives the test at which a worker died."""
+
 Cell = tuple[str, str, str, str]
 
 
@@ -44,6 +47,7 @@ class Aggregator:
         self._cells = 0
         self._passed: set[Cell] = set()
         self._gaps: dict[Cell, tuple[str, str]] = {}  # cell: (skipped or failed, reason)
+        self._broken: dict[str, str] = {}  # failed tests that judge no record: reason
         self._timings: list[Timing] = []
         self._no_timings = "no timing test ran"
         self._interrupted: str | None = None
@@ -72,6 +76,10 @@ class Aggregator:
             self._gaps[cell] = "failed" if report.failed else "skipped", _reason(report)
         elif cell and report.when == "call":
             self._passed.add(cell)
+        elif report.failed:
+            self._broken[report.nodeid] = _reason(report)
+            if report.when == CRASHED:
+                self._interrupted = "a worker process crashed"
         for name, value in report.user_properties:
             if name != TIMING_PROPERTY or report.when != "call":
                 continue
@@ -111,8 +119,17 @@ class Aggregator:
         if self._problem and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print the main table and where the rest is."""
+    @pytest.hookimpl(wrapper=True)
+    def pytest_terminal_summary(
+        self, terminalreporter: pytest.TerminalReporter
+    ) -> Generator[None, None, None]:
+        """Print the main table and where the rest is: last, even if another plugin raises."""
+        try:
+            return (yield)
+        finally:
+            self._print(terminalreporter)
+
+    def _print(self, terminalreporter: pytest.TerminalReporter) -> None:
         write = terminalreporter.write_line
         if self._summary and self._summary.records:
             from xai_core.report.terminal import render
@@ -149,6 +166,7 @@ class Aggregator:
             titles={name: method.title for name, method in run.methods.items()},
             skipped=_group(gaps, "skipped"),
             failed=_group(self._gaps, "failed"),
+            broken=[Gap(test, reason, 0) for test, reason in sorted(self._broken.items())],
             unexplained=unexplained,
             interrupted=self._interrupted,
             timings=self._timings,

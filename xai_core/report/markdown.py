@@ -29,7 +29,7 @@ def render(summary: Summary) -> str:
         parts += [*_headline(table, summary), *_per_net(table, summary), *_nets(table)]
         parts += [*_timings(table, summary), *_details(table, summary)]
     parts += _gaps("Skipped", summary.skipped)
-    parts += _gaps("Failed", summary.failed)
+    parts += _gaps("Failed", [*summary.failed, *summary.broken])
     if summary.unexplained:
         parts += ["## Unexplained", "Planned, but nothing is known of them:"]
         parts += [_bullets(f"`{test}`" for test in summary.unexplained)]
@@ -68,6 +68,8 @@ def _banner(summary: Summary) -> list[str]:
             f"{_cells(summary.skipped)} skipped, {_cells(summary.failed)} failed, "
             f"{len(summary.unexplained)} unexplained. The tables below hold what was computed."
         )
+    if summary.broken:
+        lines.append(f"> **FAILED**: {len(summary.broken)} other tests; see Failed below.")
     if any(record.weights_random for record in summary.records):
         nets = sorted({record.net for record in summary.records if record.weights_random})
         lines.append(f"> **Random weights**: {', '.join(nets)} were never trained here.")

@@ -59,6 +59,7 @@ class Summary:
         titles: method id to its name in the literature.
         skipped: cells whose method is not defined there, or that the user left out.
         failed: cells that went wrong.
+        broken: failed tests that judge no single record, invariants for example.
         unexplained: planned tests of which nothing is known.
         interrupted: why the run ended early; None if it didn't.
         timings: of single methods, from pytest-benchmark.
@@ -72,6 +73,7 @@ class Summary:
     titles: Mapping[str, str]
     skipped: Sequence[Gap] = ()
     failed: Sequence[Gap] = ()
+    broken: Sequence[Gap] = ()
     unexplained: Sequence[str] = ()
     interrupted: str | None = None
     timings: Sequence[Timing] = ()

@@ -1,0 +1,158 @@
+"""Runs that are killed, lose something, or are resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+PER_CHUNK = 6
+"""Records in a chunk of one sample: one for each method."""
+
+
+def start(suite, *arguments: str, slow: float = 0.5) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "pytest", *suite.arguments("--size=32,original", *arguments)],
+        cwd=suite.path,
+        env=os.environ | {"SLOW": str(slow)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def parts(suite) -> list[Path]:
+    return sorted(suite.path.glob("reports/*/parts/*.jsonl"))
+
+
+def wait_for_parts(suite, process: subprocess.Popen[str], number: int) -> None:
+    deadline = time.monotonic() + 60
+    while len(parts(suite)) < number:
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    """xdist's workers: the Python children of the controller."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(child) for child in children]
+
+
+@pytest.mark.parametrize("arguments", [(), ("-n2",)])
+def test_an_interrupted_run_keeps_what_was_computed_and_is_completed_later(
+    suite, monkeypatch, tmp_path, arguments
+):
+    process = start(suite, *arguments)
+    wait_for_parts(suite, process, 3)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == pytest.ExitCode.INTERRUPTED, output
+    finished = len(parts(suite))
+    assert 3 <= finished < 8
+    assert len(suite.records()) == PER_CHUNK * finished
+    assert "> **PARTIAL** (interrupted: KeyboardInterrupt)" in suite.report
+    assert f"{PER_CHUNK * finished} records of 48 planned" in suite.report
+
+    calls = tmp_path / "calls"
+    monkeypatch.setenv("CALLS", str(calls))
+    result = suite.run("--size=32,original", f"--resume={suite.folder}")
+    result.assert_outcomes(passed=48)
+    assert len(calls.read_text().splitlines()) == 8 - finished
+    assert len(suite.records()) == 48
+    assert "PARTIAL" not in suite.report
+
+
+def test_a_killed_run_leaves_whole_parts_that_resume(suite):
+    process = start(suite)
+    wait_for_parts(suite, process, 3)
+    process.kill()
+    process.wait()
+    for part in parts(suite):
+        lines = part.read_text().splitlines()
+        assert [list(json.loads(line)) for line in lines] == [["record"]] * PER_CHUNK
+    folder = suite.folder
+    suite.run("--size=32,original", f"--resume={folder}").assert_outcomes(passed=48)
+    assert suite.folder == folder
+
+
+def test_a_killed_worker_costs_the_test_that_it_was_at(suite):
+    process = start(suite, "-n2")
+    wait_for_parts(suite, process, 3)
+    os.kill(workers_of(process)[0], signal.SIGKILL)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == pytest.ExitCode.TESTS_FAILED, output
+    assert "1 failed" in output
+    assert "47 passed" in output
+    # The crashed test is failed, even where the worker that took over computed its chunk again.
+    assert "crashed while running" in suite.report
+    assert "PARTIAL" in suite.report
+    assert len(suite.records()) >= 48 - PER_CHUNK
+
+
+def test_resuming_under_other_settings_is_refused(suite):
+    suite.run()
+    before = (suite.folder / "records.jsonl").read_bytes()
+    result = suite.run(f"--resume={suite.folder}", "--dilation=0.5")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR:*was made with other settings (dilation: 0.2)*"])
+    assert (suite.folder / "records.jsonl").read_bytes() == before
+
+
+def test_a_damaged_part_is_computed_again(suite, monkeypatch, tmp_path):
+    suite.run()
+    first = suite.records()
+    part = parts(suite)[0]
+    part.write_text(part.read_text()[:-40])
+    calls = tmp_path / "calls"
+    monkeypatch.setenv("CALLS", str(calls))
+    suite.run(f"--resume={suite.folder}").assert_outcomes(passed=24)
+    assert len(calls.read_text().splitlines()) == 1
+    assert [r["concentration"] for r in suite.records()] == [r["concentration"] for r in first]
+
+
+LOSES_A_REPORT = """
+import pytest
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item):
+    if "000000000002-orange-cam" in item.nodeid:
+        return True  # claims to have run it, and reports nothing
+"""
+
+LOSES_A_PART = """
+import pytest
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session):
+    next(session.config.rootpath.glob("reports/*/parts/*.jsonl")).unlink()
+"""
+
+
+@pytest.mark.parametrize(
+    ("plugin", "sentence"),
+    [
+        (LOSES_A_REPORT, "1 planned tests neither ran nor were skipped"),
+        (LOSES_A_PART, "6 records that passed are not in the part files"),
+    ],
+)
+def test_what_is_lost_without_a_word_is_not_green(suite, plugin, sentence):
+    (suite.path / "losing.py").write_text(plugin)
+    result = suite.run("-p", "losing")
+    assert result.ret == pytest.ExitCode.INTERNAL_ERROR
+    assert sentence in result.stdout.str()
+    assert "PARTIAL" in suite.report
+
+
+def test_a_run_that_stops_at_its_first_failure_says_partial(suite):
+    (suite.coco / "train2017" / "2.jpg").unlink()
+    result = suite.run("-x")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert "PARTIAL" in suite.report
+    assert "of 24 planned" in suite.report
