@@ -65,9 +65,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     Only ``net`` is session-scoped: pytest orders items by such parameters greedily, and with more
     than one of them nets would be loaded again and again.
     """
-    wanted = [name for name in PARAMETERS if name in metafunc.fixturenames]
-    if not wanted:
+    if "run" not in metafunc.fixturenames:  # somebody else's test, whatever its arguments' names
         return
+    wanted = [name for name in PARAMETERS if name in metafunc.fixturenames]
     run = metafunc.config.stash[RUN]
     values = {
         "net": lambda: list(run.specs),

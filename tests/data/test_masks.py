@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import twins
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from scipy import ndimage
+
+from xai_core.data.masks import dilate, resize_mask
+from xai_core.errors import BadInput
+
+SMALL = st.tuples(st.integers(1, 12), st.integers(1, 12))
+MASKS = npst.arrays(bool, SMALL).filter(lambda mask: mask.any())
+
+
+@given(MASKS, st.sampled_from([0.0, 0.2, 0.5, 1.0, 30.0]))
+def test_dilation_equals_the_twin(mask, share):
+    np.testing.assert_array_equal(dilate(mask, share), twins.dilate(mask, share))
+
+
+def test_dilation_on_a_large_mask_equals_scipys_distances():
+    rng = np.random.default_rng(0)
+    mask = ndimage.gaussian_filter(rng.normal(size=(300, 401)), 25) > 0.02
+    squared = np.rint(ndimage.distance_transform_edt(~mask) ** 2)
+    grown = dilate(mask, 0.2)
+    threshold = squared[grown].max()
+    np.testing.assert_array_equal(grown, squared <= threshold)
+    target = 1.2 * mask.sum()
+    assert (squared < threshold).sum() < target <= grown.sum()
+
+
+@pytest.mark.parametrize("area", [5, 15, 35, 45, 85])
+def test_a_whole_target_is_not_exceeded_by_rounding(area):
+    """A strip grows at its end pixel by pixel, so the area hits 1.2 * area exactly."""
+    strip = np.zeros((1, 200), bool)
+    strip[0, :area] = True
+    assert dilate(strip, 0.2).sum() == area * 12 // 10
+
+
+def test_dilation_stops_at_the_image():
+    mask = np.ones((4, 5), bool)
+    mask[0, 0] = False
+    assert dilate(mask, 5.0).all()
+
+
+def test_an_empty_mask_is_bad_input():
+    with pytest.raises(BadInput, match="no pixel"):
+        dilate(np.zeros((3, 3), bool), 0.2)
+
+
+@given(npst.arrays(bool, SMALL), st.integers(1, 15), st.integers(1, 15))
+def test_resizing_equals_the_twin(mask, height, width):
+    np.testing.assert_array_equal(
+        resize_mask(mask, height, width), twins.resize_nearest(mask, height, width)
+    )
+
+
+@given(npst.arrays(bool, SMALL), st.integers(1, 4))
+def test_resizing_by_a_whole_factor_repeats_pixels(mask, factor):
+    height, width = mask.shape
+    expected = mask.repeat(factor, 0).repeat(factor, 1)
+    np.testing.assert_array_equal(resize_mask(mask, factor * height, factor * width), expected)

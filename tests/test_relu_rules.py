@@ -1,0 +1,243 @@
+"""Every spelling of a ReLU under every rule against twins; every other activation refused."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tests.reference.relu import METHOD_OF, RULES, gradient, relu
+from tests.tiny import RULE_METHODS, Act, as_net, explain, images, maps, seeded
+from xai_core.relu_rules import ReluRule, relu_backward
+
+MODULE, MODULE_IN_PLACE = nn.ReLU(), nn.ReLU(inplace=True)
+OUT_OF_PLACE = {
+    "nn.ReLU": MODULE,
+    "F.relu": F.relu,
+    "F.relu by keyword": lambda z: F.relu(input=z, inplace=False),
+    "torch.relu": torch.relu,
+    "Tensor.relu": lambda z: z.relu(),
+}
+IN_PLACE = {
+    "nn.ReLU(inplace)": MODULE_IN_PLACE,
+    "F.relu(inplace)": partial(F.relu, inplace=True),
+    "F.relu positional": lambda z: F.relu(z, True),
+    "F.relu_": F.relu_,
+    "torch.relu_": torch.relu_,
+    "Tensor.relu_": lambda z: z.relu_(),
+}
+ANY = OUT_OF_PLACE | IN_PLACE
+
+
+def bare(act, z: Tensor) -> Tensor:
+    act(z)  # as a statement: what counts is what happened to z
+    return z
+
+
+def part(act, z: Tensor) -> Tensor:
+    act(z[:, :2])
+    return z
+
+
+# How a net uses a ReLU: (with the spelling under test, the same with a twin that returns a new
+# tensor). `f` is a convolution.
+USES = {
+    "chain": (lambda act, f, z: act(z), lambda relu, f, z: relu(z)),
+    "reused": (
+        lambda act, f, z: act(f(act(f(act(z))))),
+        lambda relu, f, z: relu(f(relu(f(relu(z))))),
+    ),
+    "twice in a row": (lambda act, f, z: act(act(z)), lambda relu, f, z: relu(relu(z))),
+}
+OUT_OF_PLACE_USES = {
+    "skip reads z": (lambda act, f, z: z + f(act(z)), lambda relu, f, z: z + f(relu(z))),
+}
+IN_PLACE_USES = {
+    "skip reads relu(z)": (
+        lambda act, f, z: (b := f(act(z))) + z,
+        lambda relu, f, z: (a := relu(z)) + f(a),
+    ),
+    "bare": (lambda act, f, z: bare(act, z), lambda relu, f, z: relu(z)),
+    "part": (
+        lambda act, f, z: part(act, z),
+        lambda relu, f, z: torch.cat([relu(z[:, :2]), z[:, 2:]], dim=1),
+    ),
+    "flattened": (
+        lambda act, f, z: bare(act, z.flatten(2)).unsqueeze(-1),
+        lambda relu, f, z: relu(z),
+    ),
+}
+CASES = [
+    pytest.param(act, *use, id=f"{spelling}-{name}")
+    for spellings, uses in (
+        (ANY, USES),
+        (OUT_OF_PLACE, OUT_OF_PLACE_USES),
+        (IN_PLACE, IN_PLACE_USES),
+    )
+    for spelling, act in spellings.items()
+    for name, use in uses.items()
+]
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(("act", "use", "twin_use"), CASES)
+def test_every_spelling_obeys_every_rule(act, use, twin_use, rule):
+    net = seeded(Act(lambda z, f: use(act, f, z)))
+    twin = seeded(Act(lambda z, f: twin_use(relu(rule), f, z)))
+    x = images(1, 3, 6, 5)
+    ours = maps(as_net(net), x, 1, METHOD_OF[rule])[METHOD_OF[rule]]
+    expected = gradient(twin, x, 1)
+    assert expected.abs().max() > 0
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-12)
+
+
+def test_the_rules_differ_on_these_nets():
+    twins = [seeded(Act(lambda z, f, r=rule: f(relu(r)(z)))) for rule in RULES]
+    plain, deconvolution, guided = (gradient(twin, images(1, 3, 6, 5), 1) for twin in twins)
+    assert not torch.allclose(plain, deconvolution)
+    assert not torch.allclose(deconvolution, guided)
+    assert not torch.allclose(plain, guided)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("act", IN_PLACE.values(), ids=IN_PLACE)
+def test_a_relu_in_place_on_the_image_leaves_the_image_alone(act, rule):
+    class OnImage(Act):
+        def forward(self, x):
+            act(x)
+            return super().forward(x)
+
+    net, x = seeded(OnImage(lambda z, f: z)), images(1, 3, 6, 5)
+    before = x.clone()
+    ours = maps(as_net(net), x, 0, METHOD_OF[rule])[METHOD_OF[rule]]
+    linear = seeded(Act(lambda z, f: z))
+    torch.testing.assert_close(ours, gradient(lambda x: linear(relu(rule)(x)), x, 0))
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("act", ANY.values(), ids=ANY)
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("backprop", [0, 0, 2, 0, 0, -3]),
+        ("deconvolution", [2, 2, 2, 0, 0, 0]),
+        ("guided_backprop", [0, 0, 2, 0, 0, 0]),
+    ],
+)
+def test_ties_at_zero_are_blocked(act, method, expected):
+    class Tie(nn.Module):
+        def forward(self, x):
+            a = act(x[:, :1] + 0)
+            return (a * a.new_tensor([2.0, 2, 2, -3, -3, -3])).sum(dim=(1, 2, 3))[:, None]
+
+    x = torch.zeros(1, 3, 1, 6, dtype=torch.float64)
+    x[:, 0] = torch.tensor([-1.0, 0, 1, -1, 0, 1])
+    ours = maps(as_net(Tie()), x, 0, method)[method]
+    assert ours[0, 0, 0].tolist() == expected
+
+
+@pytest.mark.parametrize("rule", ReluRule)
+def test_the_formula_of_each_rule(rule):
+    z, g = np.meshgrid([-1.0, 0.0, 2.0], [-3.0, 0.0, 5.0])
+    expected = {
+        ReluRule.PLAIN: [[0, 0, -3], [0, 0, 0], [0, 0, 5]],
+        ReluRule.DECONVOLUTION: [[0, 0, 0], [0, 0, 0], [5, 5, 5]],
+        ReluRule.GUIDED: [[0, 0, 0], [0, 0, 0], [0, 0, 5]],
+    }[rule]
+    assert relu_backward(rule, torch.tensor(g), torch.tensor(z) > 0).tolist() == expected
+
+
+def scripted(z: Tensor) -> Tensor:
+    return F.relu(z) + 1
+
+
+class Doubled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, z):
+        return z.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, g):
+        return 2 * g
+
+
+def other_modules() -> dict[str, nn.Module]:
+    """Every pointwise activation of torch.nn that is not a ReLU, so that none is forgotten."""
+    not_pointwise = {"MultiheadAttention", "Softmin", "Softmax", "Softmax2d", "LogSoftmax"}
+    arguments = {"Threshold": (0.0, 0.0)}
+    names = set(nn.modules.activation.__all__) - not_pointwise - {"ReLU"}
+    modules = {name: getattr(nn, name)(*arguments.get(name, ())) for name in sorted(names)}
+    return modules | {"GELU(tanh)": nn.GELU("tanh"), "GLU": nn.Sequential(nn.GLU(1), Twice())}
+
+
+class Twice(nn.Module):
+    def forward(self, z):
+        return torch.cat([z, z], dim=1)
+
+
+OTHERS = {
+    **{name: lambda z, f, m=module: m(z) for name, module in other_modules().items()},
+    "ReLU6(inplace)": lambda z, f: F.relu6(z, inplace=True),
+    "ReLU6 in place on a part": lambda z, f: (F.relu6(z[:, :2], inplace=True), z)[1],
+    "clamp": lambda z, f: z.clamp(min=0),
+    "clamp_": lambda z, f: z.clamp_(min=0),
+    "clamp_min": lambda z, f: z.clamp_min(0),
+    "maximum": lambda z, f: torch.maximum(z, torch.zeros_like(z)),
+    "where": lambda z, f: torch.where(z > 0, z, 0.0),
+    "masked_fill": lambda z, f: z.masked_fill(z < 0, 0.0),
+    "abs": lambda z, f: (z + z.abs()) / 2,
+    "sigmoid gate beside a ReLU": lambda z, f: F.relu(z) * torch.sigmoid(f(z)),
+    "GELU behind a ReLU": lambda z, f: F.gelu(f(F.relu(z))),
+    "TorchScript": lambda z, f, s=torch.jit.script(scripted): s(z),
+    "custom function": lambda z, f: Doubled.apply(z),
+    "aten ReLU": lambda z, f: torch.ops.aten.relu(z),
+}
+
+
+@pytest.mark.parametrize("act", OTHERS.values(), ids=OTHERS)
+def test_an_unknown_activation_is_refused_for_the_rules_and_serves_the_others(act):
+    net, x = seeded(Act(act)), images(2, 3, 6, 4)
+    for _ in range(3):  # TorchScript compiles anew after its first runs
+        result = explain(
+            as_net(net, "conv1"), x, [[0]] * 2, *RULE_METHODS, "backprop", "grad_cam"
+        )
+        assert set(result.refused) == set(RULE_METHODS)
+        assert all("no ReLU rule is defined" in reason for reason in result.refused.values())
+        assert not result.failed
+    alone = maps(as_net(net, "conv1"), x, 0, "backprop", "grad_cam")
+    for method, expected in alone.items():
+        torch.testing.assert_close(result.maps[method], expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda z, f: F.dropout(F.max_pool2d(F.relu(f(z)), 2)),
+        lambda z, f: torch.cat([F.avg_pool2d(z, 2), F.max_pool2d(z, 2)], 2),
+        lambda z, f: F.relu(F.batch_norm(z, z.new_zeros(4), z.new_ones(4))),
+        lambda z, f: F.relu(F.layer_norm(z, z.shape[1:])),
+        lambda z, f: F.interpolate(F.relu(z), scale_factor=2, mode="bilinear"),
+    ],
+    ids=["max-pool, dropout", "cat, avg-pool", "batch norm", "layer norm", "upsampling"],
+)
+def test_what_is_no_activation_is_not_refused(forward):
+    net = as_net(seeded(Act(forward)), "conv1")
+    assert not explain(net, images(1, 3, 6, 4), [[0]], *RULE_METHODS).refused
+
+
+def test_one_net_explained_with_and_without_other_methods_gives_the_same_maps():
+    net = as_net(seeded(Act(lambda z, f: F.relu(f(F.relu(z))))), "conv2")
+    ids = ("backprop", "deconvolution", "guided_backprop", "grad_cam", "guided_grad_cam", "cam")
+    x = images(2, 3, 6, 4)
+    together = explain(net, x, [[0], [1]], *ids)
+    for method in ids:
+        alone = explain(net, x, [[0], [1]], method)
+        assert alone.refused.keys() == together.refused.keys() & {method}
+        if method in alone.maps:
+            torch.testing.assert_close(
+                alone.maps[method], together.maps[method], rtol=0, atol=1e-13
+            )
