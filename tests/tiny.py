@@ -26,7 +26,8 @@ def seeded(module: nn.Module, seed: int = 0) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
     module = module.double().eval().requires_grad_(False)
     for parameter in module.parameters():
-        scale = 1 / max(1, parameter[0].numel()) ** 0.5
+        # Biases are small, so that ReLUs see values of either sign.
+        scale = 0.1 if parameter.ndim == 1 else parameter[0].numel() ** -0.5
         parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
         parameter.mul_(scale)
     return module

@@ -8,7 +8,7 @@ With ``z`` the input of a ReLU and ``g`` the signal that arrives from above, the
 
 Module hooks miss ``F.relu`` and ``Tensor.relu``, and hooks on a ReLU's input tensor also change the
 gradient of everything else that reads this tensor. So the rule lives in an autograd function that
-takes the place of each ReLU *call*, whatever its spelling, and `check_every_relu` then reads the
+takes the place of each ReLU *call*, whatever its spelling, and `ReluRules.check` then reads the
 recorded graph, which can't lie about what ran.
 """
 
@@ -38,13 +38,29 @@ class ReluRule(StrEnum):
 _OUT_OF_PLACE: frozenset[Callable[..., Tensor]] = frozenset({torch.relu, Tensor.relu})
 _IN_PLACE: frozenset[Callable[..., Tensor]] = frozenset({torch.relu_, Tensor.relu_, F.relu_})
 
+# In-place calls that are linear, and so may change a part of a tensor (see `_no_rule`).
+_LINEAR_IN_PLACE = frozenset(
+    {
+        Tensor.__iadd__,
+        Tensor.__imul__,
+        Tensor.__setitem__,
+        Tensor.add_,
+        Tensor.copy_,
+        Tensor.fill_,
+        Tensor.mul_,
+        Tensor.zero_,
+    }
+)
+
 # Autograd nodes of pointwise nonlinearities that no rule is defined for. A `ReluBackward` here is a
 # ReLU that ran below Python (in TorchScript, say), where no rule could be put in its place.
 _NONLINEAR_NODES = {
+    "Abs": "an absolute value",
     "Celu": "CELU",
     "Clamp": "a clamp (spell a ReLU as F.relu)",
     "ClampMin": "a clamp (spell a ReLU as F.relu)",
     "Elu": "ELU",
+    "Erf": "an error function",
     "Gelu": "GELU",
     "Glu": "GLU",
     "Hardshrink": "hardshrink",
@@ -53,7 +69,9 @@ _NONLINEAR_NODES = {
     "Hardtanh": "ReLU6 or hardtanh",
     "LeakyRelu": "leaky ReLU",
     "LogSigmoid": "log-sigmoid",
+    "MaskedFill": "a masked fill (spell a ReLU as F.relu)",
     "Maximum": "a maximum (spell a ReLU as F.relu)",
+    "Minimum": "a minimum",
     "Mish": "Mish",
     "PreluKernel": "PReLU",
     "Relu": "a ReLU inside compiled code, out of reach",
@@ -64,6 +82,7 @@ _NONLINEAR_NODES = {
     "Softshrink": "softshrink",
     "Tanh": "tanh",
     "Threshold": "a threshold (spell a ReLU as F.relu)",
+    "Where": "torch.where (spell a ReLU as F.relu)",
 }
 
 
@@ -77,6 +96,7 @@ class ReluRules(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.rule = ReluRule.PLAIN
+        self._parts: set[Node] = set()
 
     def __torch_function__(
         self,
@@ -91,10 +111,39 @@ class ReluRules(TorchFunctionMode):
             return self._relu(*args, **kwargs)
         if func in _OUT_OF_PLACE or func in _IN_PLACE:
             return self._relu(*args, **kwargs | {"inplace": func in _IN_PLACE})
-        return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+        if func in _LINEAR_IN_PLACE:
+            self._note_part(args[0])
+        return result
 
     def _relu(self, input: Tensor, inplace: bool = False) -> Tensor:
-        return cast(Tensor, _RuledRelu.apply(input, self, inplace))
+        output = cast(Tensor, _RuledRelu.apply(input, self, inplace))
+        if inplace:
+            self._note_part(input)
+        return output
+
+    def _note_part(self, changed: Tensor) -> None:
+        """Remember the node of a known call that changed a part of a tensor in place."""
+        if changed._is_view() and changed._base is not None and changed._base.grad_fn is not None:
+            self._parts.add(changed._base.grad_fn)
+
+    def check(self, output: Tensor) -> None:
+        """Raise `Unsupported` unless each nonlinearity behind ``output`` is a ReLU under a rule.
+
+        Args:
+            output: a tensor computed within this context, with its autograd graph.
+        """
+        seen: set[Node] = set()
+        stack = [output.grad_fn]
+        while stack:
+            node = stack.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            reason = None if node in self._parts else _no_rule(node)
+            if reason:
+                raise Unsupported(f"the net uses {reason}, for which no ReLU rule is defined")
+            stack.extend(parent for parent, _ in node.next_functions)
 
 
 class _RuledRelu(torch.autograd.Function):
@@ -131,25 +180,6 @@ def relu_backward(rule: ReluRule, g: Tensor, active: Tensor) -> Tensor:
     return g * active
 
 
-def check_every_relu(output: Tensor) -> None:
-    """Raise `Unsupported` unless each nonlinearity behind ``output`` is a ReLU under our rules.
-
-    Args:
-        output: a tensor computed within `ReluRules`, with its autograd graph.
-    """
-    seen: set[Node] = set()
-    stack = [output.grad_fn]
-    while stack:
-        node = stack.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        reason = _no_rule(node)
-        if reason:
-            raise Unsupported(f"the net uses {reason}, for which no ReLU rule is defined")
-        stack.extend(parent for parent, _ in node.next_functions)
-
-
 def _no_rule(node: Node) -> str | None:
     name = type(node).__name__
     if isinstance(node, torch.autograd.function.BackwardCFunction):
@@ -158,4 +188,6 @@ def _no_rule(node: Node) -> str | None:
         return f"the custom autograd function {name.removesuffix('Backward')}"
     if name.startswith("torch::") or name == "CppFunction":
         return f"the compiled autograd function {node.name()}"
+    if name == "CopySlices":  # its own node hides what was done to the part
+        return "an in-place operation on a part of a tensor"
     return _NONLINEAR_NODES.get(name.split("Backward")[0])

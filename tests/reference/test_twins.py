@@ -87,4 +87,6 @@ def test_a_metric_is_its_twin(metric, seed, scale):
     mask = generator.random((7, 5)) < 0.4
     ours = METRICS.get(metric)(values, mask)
     expected = metrics.TWINS[metric](values, mask)
-    assert ours == {name: pytest.approx(value, rel=1e-12, abs=0) for name, value in expected.items()}
+    assert ours == {
+        name: pytest.approx(value, rel=1e-12, abs=0) for name, value in expected.items()
+    }

@@ -16,7 +16,7 @@ from xai_core.engine.capture import Captured, class_weights, evaluation_mode, wa
 from xai_core.engine.engine import Attributions, choose_targets, combine
 from xai_core.errors import BadInput, Unsupported, XaiError
 from xai_core.methods import Method
-from xai_core.relu_rules import ReluRule, ReluRules, check_every_relu
+from xai_core.relu_rules import ReluRule, ReluRules
 from xai_core.signals import (
     ACTIVATION,
     ACTIVATION_GRADIENT,
@@ -66,7 +66,7 @@ class AutogradEngine:
                 except Unsupported as reason:
                     missing[CLASSIFIER_WEIGHTS] = str(reason)
             if any_gradient:
-                missing |= _drop_rules_without_definition(logits, gradients)
+                missing |= _drop_rules_without_definition(logits, gradients, rules)
                 score = logits.gather(1, targets.unsqueeze(1)).sum()
                 signals |= _backward(score, images, captured, gradients, rules, needs)
         maps, refused, failed = combine(methods, signals, missing)
@@ -93,14 +93,14 @@ def _forward(net: Net, images: Tensor, rules: ReluRules | None) -> Tensor:
 
 
 def _drop_rules_without_definition(
-    logits: Tensor, gradients: dict[ReluRule, Signal]
+    logits: Tensor, gradients: dict[ReluRule, Signal], rules: ReluRules
 ) -> dict[Signal, str]:
     """Remove rules that this net's activations don't have from ``gradients``; say why."""
     ruled = [rule for rule in gradients if rule is not ReluRule.PLAIN]
     if not ruled:
         return {}
     try:
-        check_every_relu(logits)
+        rules.check(logits)
     except Unsupported as reason:
         return {gradients.pop(rule): str(reason) for rule in ruled}
     return {}
