@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 from itertools import combinations
 
@@ -40,7 +41,7 @@ def bare(act, z: Tensor) -> Tensor:
 
 
 def part(act, z: Tensor) -> Tensor:
-    act(z[:, :2])
+    act(z[:, 1:])
     return z
 
 
@@ -59,13 +60,13 @@ OUT_OF_PLACE_USES = {
 }
 IN_PLACE_USES = {
     "skip reads relu(z)": (
-        lambda act, f, z: (b := f(act(z))) + z,
-        lambda relu, f, z: (a := relu(z)) + f(a),
+        lambda act, f, z: f(act(z)).add(z),
+        lambda relu, f, z: (lambda a: a + f(a))(relu(z)),
     ),
     "bare": (lambda act, f, z: bare(act, z), lambda relu, f, z: relu(z)),
     "part": (
         lambda act, f, z: part(act, z),
-        lambda relu, f, z: torch.cat([relu(z[:, :2]), z[:, 2:]], dim=1),
+        lambda relu, f, z: torch.cat([z[:, :1], relu(z[:, 1:])], dim=1),
     ),
     "flattened": (
         lambda act, f, z: bare(act, z.flatten(2)).unsqueeze(-1),
@@ -157,6 +158,11 @@ def scripted(z: Tensor) -> Tensor:
     return F.relu(z) + 1
 
 
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", FutureWarning)  # TorchScript is deprecated, and in use
+    SCRIPTED = torch.jit.script(scripted)
+
+
 class Doubled(torch.autograd.Function):
     @staticmethod
     def forward(ctx, z):
@@ -196,7 +202,7 @@ OTHERS = {
     "abs": lambda z, f: (z + z.abs()) / 2,
     "sigmoid gate beside a ReLU": lambda z, f: F.relu(z) * torch.sigmoid(f(z)),
     "GELU behind a ReLU": lambda z, f: F.gelu(f(F.relu(z))),
-    "TorchScript": lambda z, f, s=torch.jit.script(scripted): s(z),
+    "TorchScript": lambda z, f: SCRIPTED(z),
     "custom function": lambda z, f: Doubled.apply(z),
     "aten ReLU": lambda z, f: torch.ops.aten.relu(z),
 }

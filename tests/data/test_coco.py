@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
+import PIL.Image
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +12,7 @@ from pycocotools import mask as rle
 
 from xai_core.data.classes import coco_to_imagenet
 from xai_core.data.coco import CocoDataSet, _decompress, find_annotations, load_annotations
-from xai_core.errors import DataMissing
+from xai_core.errors import BadInput, DataMissing
 
 MASKS = npst.arrays(bool, npst.array_shapes(min_dims=2, max_dims=2, max_side=40))
 
@@ -102,3 +105,156 @@ def test_real_masks_are_pycocotools_own(coco_dir):
         ids = reference.getAnnIds(imgIds=[sample.image_id], catIds=category)
         masks = [reference.annToMask(annotation) for annotation in reference.loadAnns(ids)]
         np.testing.assert_array_equal(data.mask(sample), np.logical_or.reduce(masks))
+
+
+def content(**changes):
+    """A file with one sample; `changes` replace fields of its image, category or annotation."""
+    entries = {
+        "images": {"id": 1, "file_name": "1.png", "height": 6, "width": 8},
+        "categories": {"id": 55, "name": "orange"},
+        "annotations": {
+            **{"id": 1, "image_id": 1, "category_id": 55},
+            "segmentation": [[0, 0, 3, 0, 3, 4, 0, 4]],
+        },
+    }
+    return {part: [entry | changes.get(part, {})] for part, entry in entries.items()}
+
+
+def load(tmp_path, annotations):
+    file = tmp_path / "instances.json"
+    file.write_text(json.dumps(annotations))
+    return CocoDataSet("test", load_annotations(file), tmp_path, coco_to_imagenet())
+
+
+@pytest.mark.parametrize("part", ["images", "categories"])
+def test_two_entries_of_one_id_are_refused_for_they_can_t_be_told_apart(tmp_path, part):
+    annotations = content()
+    annotations[part] *= 2
+    with pytest.raises(DataMissing, match=f"it has 2 {part} with the id"):
+        load(tmp_path, annotations)
+
+
+@pytest.mark.parametrize("strange", ["1", 1.0, True, None, [], {}])
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [
+        ("images", "id"),
+        ("categories", "id"),
+        ("annotations", "image_id"),
+        ("annotations", "category_id"),
+    ],
+)
+def test_ids_that_are_no_whole_numbers_are_refused(tmp_path, part, key, strange):
+    with pytest.raises(DataMissing, match=rf"{part} whose {key} .* is no whole number"):
+        load(tmp_path, content(**{part: {key: strange}}))
+
+
+@pytest.mark.parametrize("name", [5, None, []])
+def test_a_category_needs_a_name(tmp_path, name):
+    with pytest.raises(DataMissing, match="categories without 'name'"):
+        load(tmp_path, content(categories={"name": name}))
+
+
+def test_deep_nesting_is_no_coco_file(tmp_path):
+    (tmp_path / "deep.json").write_text("[" * 200_000)
+    with pytest.raises(DataMissing, match="can't be read as COCO annotations"):
+        load_annotations(tmp_path / "deep.json")
+
+
+# pycocotools takes memory for each pixel of an outline and crashes where it gets none.
+@pytest.mark.parametrize("far", [1e3, 1e8, 3e9, 1e12, 1e300, -1e9])
+def test_a_polygon_far_beyond_the_image_is_refused(far):
+    data = data_set(np.zeros((6, 8)), [[0, 0, far, 0, far, far]])
+    with pytest.raises(BadInput, match="reaches far beyond the image"):
+        data.mask(data.samples()[0])
+
+
+def test_a_polygon_of_endless_length_is_refused():
+    data = data_set(np.zeros((6, 8)), [[0, 0, 8, 6] * 2000])
+    with pytest.raises(BadInput, match="reaches far beyond the image"):
+        data.mask(data.samples()[0])
+
+
+def test_a_polygon_may_leave_the_image():
+    data = data_set(np.zeros((6, 8)), [[-5, -5, 4, -5, 4, 20, -5, 20]])
+    expected = np.zeros((6, 8), bool)
+    expected[:, :4] = True
+    np.testing.assert_array_equal(data.mask(data.samples()[0]), expected)
+
+
+@pytest.mark.parametrize("counts", [[10.5, 37.5], [48.0], [True, 47]])
+def test_run_lengths_are_whole_numbers(counts):
+    data = data_set(np.zeros((6, 8)), {"size": [6, 8], "counts": counts})
+    data.content["annotations"][0]["iscrowd"] = 0
+    with pytest.raises(BadInput, match="don't add up"):
+        data.mask(data.samples()[0])
+
+
+@pytest.mark.parametrize("side", [10**5, 10**9, 10**30])
+def test_a_declared_size_takes_no_memory_before_it_is_checked(tmp_path, side):
+    data = load(tmp_path, content(images={"height": side, "width": side}))
+    with pytest.raises(BadInput, match="more than 80 megapixels"):
+        data.mask(data.samples()[0])
+
+
+def picture(tmp_path, image, name="1.png"):
+    image.save(tmp_path / name)
+    data = load(tmp_path, content(images={"file_name": name}))
+    return data.image(data.samples()[0])
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_16_bits_keep_their_brightness(tmp_path, suffix):
+    values = (np.arange(48).reshape(6, 8) * 1365).astype(np.uint16)
+    pixels = picture(tmp_path, PIL.Image.fromarray(values), f"1.{suffix}")
+    assert (pixels.dtype, pixels.shape) == (np.uint8, (6, 8, 3))
+    np.testing.assert_array_equal(pixels, np.stack([values >> 8] * 3, axis=2))
+
+
+def test_floating_point_pixels_are_refused(tmp_path):
+    values = np.full((6, 8), 0.5, np.float32)
+    with pytest.raises(BadInput, match="its pixels are floating-point numbers"):
+        picture(tmp_path, PIL.Image.fromarray(values), "1.tif")
+
+
+def test_formats_that_need_an_outside_program_are_not_opened(tmp_path):
+    with pytest.raises(BadInput, match="can't be decoded: cannot identify"):
+        picture(tmp_path, PIL.Image.new("RGB", (8, 6)), "1.eps")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_decompression_bomb_is_not_decoded(tmp_path):
+    PIL.Image.new("1", (12_000, 9_000)).save(tmp_path / "1.png")
+    data = load(tmp_path, content())
+    with pytest.raises(BadInput, match="decompression bomb"):
+        data.image(data.samples()[0])
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800.png", "a\n.png"])
+def test_a_name_that_can_t_be_printed_is_no_name(tmp_path, name):
+    data = load(tmp_path, content(images={"file_name": name}))
+    sample = data.samples()[0]
+    for read in (data.image, data.fingerprint):
+        with pytest.raises(BadInput, match="is no name of a file") as caught:
+            read(sample)
+        assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "tif", "webp", "bmp"])
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_damaged_files_are_refused_or_read_and_never_anything_else(tmp_path, suffix):
+    rng = np.random.default_rng(0)
+    image = PIL.Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+    file = tmp_path / f"1.{suffix}"
+    image.save(file)
+    good, refused = file.read_bytes(), 0
+    data = load(tmp_path, content(images={"file_name": file.name}))
+    for position in range(0, len(good), max(1, len(good) // 80)):
+        flipped = bytes([good[position] ^ 0xFF])
+        for damaged in (good[:position], good[:position] + flipped + good[position + 1 :]):
+            file.write_bytes(damaged)
+            try:
+                assert data.image(data.samples()[0]).shape == (6, 8, 3)
+            except BadInput:
+                refused += 1
+    assert refused > 20

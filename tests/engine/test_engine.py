@@ -1,243 +1,235 @@
-"""What an engine promises besides the rules."""
+"""What the engine promises apart from the maps: nets left alone, batches, targets, bad input."""
 
 from __future__ import annotations
 
-import numpy as np
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from xai_core.engine import AutogradEngine
+from tests.reference.maps import random_parameters
+from tests.tiny import Act, ConvNet, as_net, explain, images, maps, seeded
 from xai_core.errors import BadInput
 from xai_core.methods import METHODS
-from xai_core.types import Net, Weights
 
-ALL = list(METHODS)
+ALL = tuple(METHODS)
 
 
-class Convolutional(nn.Module):
-    """conv - [relu in place] - pooling - linear, or (head "conv") 1x1 conv - relu - pooling."""
+class UsersNet(nn.Module):
+    """As users have them: trainable, partly in training mode, with hooks of their own."""
 
-    def __init__(self, head="linear", inplace=True):
+    def __init__(self, fail: bool = False):
         super().__init__()
-        torch.manual_seed(0)
-        self.conv = nn.Conv2d(3, 6, 3, padding=1)
-        self.relu = nn.ReLU(inplace=inplace)
-        self.drop = nn.Dropout()
-        self.norm = nn.BatchNorm2d(6)
-        self.head = nn.Linear(6, 5) if head == "linear" else nn.Conv2d(6, 5, 1)
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.relu = nn.ReLU(inplace=True)
+        self.drop = nn.Dropout(0.5)
+        self.frozen = nn.BatchNorm2d(4)
+        self.fc = nn.Linear(4, 3)
+        self.fail = fail
 
     def forward(self, x):
-        f = self.drop(self.norm(self.relu(self.conv(x))))
-        if isinstance(self.head, nn.Linear):
-            return self.head(f.mean(dim=(2, 3)))
-        return F.relu(self.head(f)).mean(dim=(2, 3))
+        f = self.frozen(self.drop(self.relu(self.norm(self.conv(x)))))
+        if self.fail:
+            raise RuntimeError("out of tea")
+        return self.fc(f.mean(dim=(2, 3)))
 
 
-def as_net(module, layer="norm"):
-    return Net("net", module.double(), layer, (0,) * 3, (1,) * 3, Weights("", "", True))
+def users_net(fail: bool = False) -> UsersNet:
+    net = seeded(UsersNet(fail)).train().requires_grad_(True)
+    net.frozen.eval()
+    net.conv.bias.requires_grad_(False)
+    net.relu.register_forward_hook(lambda module, args, output: None)
+    net.register_forward_pre_hook(lambda module, args: None)
+    return net
 
 
-def images(n=1, seed=1):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(n, 3, 8, 6, dtype=torch.float64, generator=generator)
-
-
-def explain(net, batch, *methods, candidates=None):
-    chosen = [METHODS.get(m) for m in methods]
-    return AutogradEngine()(net, batch, candidates or [[1]] * len(batch), chosen)
-
-
-def state(module):
+def state(net: nn.Module) -> dict[str, object]:
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return {
-        "values": {k: v.clone() for k, v in module.state_dict().items()},
-        "modes": [m.training for m in module.modules()],
-        "flags": [(p.requires_grad, p.grad) for p in module.parameters()],
-        "inplace": [getattr(m, "inplace", None) for m in module.modules()],
-        "hooks": [
-            (len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks))
-            for m in module.modules()
-        ],
+        "values": {name: value.clone() for name, value in net.state_dict().items()},
+        "identity": [id(p) for p in (*net.parameters(), *net.buffers())],
+        "requires_grad": [p.requires_grad for p in net.parameters()],
+        "grad": [p.grad for p in net.parameters()],
+        "training": [m.training for m in net.modules()],
+        "inplace": [getattr(m, "inplace", None) for m in net.modules()],
+        "hooks": [dict(getattr(m, hook)) for m in net.modules() for hook in hooks],
+        "forward": [m.forward.__func__ for m in net.modules()],
     }
 
 
-def assert_same_state(before, after):
-    for key in before.keys() - {"values"}:
-        assert before[key] == after[key], key
-    assert all(torch.equal(v, after["values"][k]) for k, v in before["values"].items())
+def assert_same(before: dict[str, object], after: dict[str, object]) -> None:
+    values_before, values_after = before.pop("values"), after.pop("values")
+    assert before == after
+    for name, value in values_before.items():
+        assert torch.equal(value, values_after[name]), name
 
 
-def test_a_net_in_training_mode_with_gradients_is_left_as_it_was():
-    module = Convolutional().double()
-    module.relu.eval()  # a mixture, which must come back as it was
-    before = state(module)
-    explain(as_net(module), images(), *ALL)
-    assert_same_state(before, state(module))
+@pytest.mark.parametrize("ids", [ALL, ("backprop",), ("grad_cam",), ("cam",)], ids=str)
+def test_the_net_is_left_as_it_was(ids):
+    net, x = users_net(), images(2, 3, 6, 4)
+    before, relu, given = state(net), F.relu, x.clone()
+    assert explain(as_net(net, "frozen"), x, [[0], [1]], *ids).maps
+    assert_same(before, state(net))
+    assert F.relu is relu
+    assert torch.equal(x, given)
+    assert not x.requires_grad
+    assert torch.is_grad_enabled()
 
 
-def test_an_error_in_the_middle_leaves_the_net_as_it_was():
-    module = Convolutional().double()
-    module.head = nn.Linear(7, 5).double()  # does not fit
-    before = state(module)
-    with pytest.raises(BadInput, match="net can't take a 6x8 image"):
-        explain(as_net(module), images(), *ALL)
-    assert_same_state(before, state(module))
+@pytest.mark.parametrize("ids", [ALL, ("grad_cam",)], ids=str)
+def test_the_net_is_left_as_it_was_when_it_raises(ids):
+    net = users_net(fail=True)
+    before = state(net)
+    with pytest.raises(BadInput, match="tiny can't take a 4x6 image: out of tea"):
+        explain(as_net(net, "frozen"), images(2, 3, 6, 4), [[0], [1]], *ids)
+    assert_same(before, state(net))
+    assert torch.is_grad_enabled()
 
 
-def test_evaluation_mode_is_used_whatever_the_nets_mode():
-    module = Convolutional().double().train()
-    first = explain(as_net(module), images(), "backprop").maps["backprop"]
-    second = explain(as_net(module.eval()), images(), "backprop").maps["backprop"]
-    assert torch.equal(first, second)
+def test_a_training_net_is_explained_in_evaluation_mode():
+    training, evaluating = users_net(), users_net().eval()
+    x = images(2, 3, 6, 4)
+    a = explain(as_net(training, "frozen"), x, [[0], [1]], *ALL)
+    b = explain(as_net(evaluating, "frozen"), x, [[0], [1]], *ALL)
+    for method in a.maps:
+        assert torch.equal(a.maps[method], b.maps[method])
 
 
-def test_the_images_are_left_as_they_were_by_a_net_that_works_in_place():
-    class InPlace(Convolutional):
-        def forward(self, x):
-            return super().forward(F.relu(x, inplace=True))
+def test_parameter_gradients_are_never_computed(monkeypatch):
+    asked = []
+    real = torch.autograd.grad
 
-    batch = images()
-    before = batch.clone()
-    result = explain(as_net(InPlace()), batch, "backprop", "guided_backprop")
-    assert torch.equal(batch, before)
-    assert not batch.requires_grad
-    assert not result.maps["backprop"][before <= 0].any()
+    def grad(outputs, inputs, **kwargs):
+        asked.extend(inputs)
+        return real(outputs, inputs, **kwargs)
+
+    monkeypatch.setattr(torch.autograd, "grad", grad)
+    monkeypatch.setattr(torch.Tensor, "backward", None)
+    net = users_net()
+    explain(as_net(net, "frozen"), images(1, 3, 6, 4), [[0]], *ALL)
+    assert asked
+    assert not {id(p) for p in net.parameters()} & {id(t) for t in asked}
 
 
-@pytest.mark.parametrize("head", ["linear", "conv"])
-def test_a_batch_gives_what_its_images_give_alone(head):
-    net, batch = as_net(Convolutional(head)), images(3)
-    together = explain(net, batch, *ALL)
-    for i in range(3):
-        alone = explain(net, batch[i : i + 1], *ALL)
+def test_maps_carry_no_graph():
+    net = as_net(users_net(), "frozen")
+    result = explain(net, images(2, 3, 6, 4), [[0], [1]], *ALL)
+    tensors = (*result.maps.values(), result.logits, result.targets)
+    assert not any(t.requires_grad for t in tensors)
+
+
+def test_gradients_are_computed_also_where_the_caller_has_turned_them_off():
+    net, x = as_net(users_net(), "frozen"), images(1, 3, 6, 4)
+    with torch.no_grad():
+        off = maps(net, x, 0, "guided_grad_cam")["guided_grad_cam"]
+        assert not torch.is_grad_enabled()
+    assert off.any()
+    assert torch.equal(off, maps(net, x, 0, "guided_grad_cam")["guided_grad_cam"])
+
+
+def test_a_batch_is_its_images_one_by_one():
+    net, x = as_net(ConvNet(random_parameters(0)), "features.4"), images(4, 3, 8, 6)
+    candidates = [[0], [1], [2], [0, 1, 2]]
+    batch = explain(net, x, candidates, *ALL)
+    for i, group in enumerate(candidates):
+        single = explain(net, x[i : i + 1], [group], *ALL)
+        assert single.targets[0] == batch.targets[i]
         for method in ALL:
             torch.testing.assert_close(
-                together.maps[method][i], alone.maps[method][0], rtol=0, atol=1e-14
+                batch.maps[method][i], single.maps[method][0], rtol=0, atol=1e-12
             )
 
 
-@pytest.mark.parametrize("methods", [["grad_cam"], ["cam"], ["guided_grad_cam"], ["backprop"]])
-def test_a_method_alone_gives_what_it_gives_among_all(methods):
-    net = as_net(Convolutional())
-    for method in methods:
-        alone = explain(net, images(), method).maps[method]
-        among = explain(net, images(), *ALL).maps[method]
-        torch.testing.assert_close(alone, among, rtol=0, atol=1e-15)
-
-
-def test_the_target_layer_is_seen_before_a_relu_that_overwrites_it():
-    """Grad-CAM at a convolution that an in-place ReLU follows, as vgg19's features.34."""
-    overwritten = explain(as_net(Convolutional(inplace=True), "conv"), images(), "grad_cam")
-    kept = explain(as_net(Convolutional(inplace=False), "conv"), images(), "grad_cam")
-    assert kept.maps["grad_cam"].any()
-    assert torch.equal(overwritten.maps["grad_cam"], kept.maps["grad_cam"])
-
-
-@pytest.mark.parametrize("head", ["linear", "conv"])
-def test_grad_cam_is_cam_behind_global_average_pooling(head):
-    for seed in range(5):
-        maps = explain(as_net(Convolutional(head)), images(seed=seed), "cam", "grad_cam").maps
-        if maps["grad_cam"].any():
-            torch.testing.assert_close(maps["cam"], maps["grad_cam"], rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("layer", ["conv", "relu"])
-def test_cam_is_refused_where_something_lies_between_layer_and_pooling(layer):
-    module = Convolutional().eval()
-    module.norm.running_mean += 1
-    result = explain(as_net(module, layer), images(), "cam", "grad_cam")
-    assert "CAM needs global average pooling" in result.refused["cam"]
-    assert "grad_cam" in result.maps
+def test_runs_are_deterministic():
+    net, x = as_net(ConvNet(random_parameters(0)), "features.4"), images(2, 3, 8, 6)
+    first, second = (explain(net, x, [[0], [1]], *ALL) for _ in range(2))
+    assert set(first.maps) == set(ALL)
+    for method in ALL:
+        assert torch.equal(first.maps[method], second.maps[method])
 
 
 def test_the_candidate_with_the_highest_logit_is_explained():
-    net, batch = as_net(Convolutional()), images(4)
-    result = explain(net, batch, "cam", candidates=[[0, 3], [3, 0], [2], [0, 1, 2, 3, 4]])
-    logits = net.module.eval()(batch)
-    expected = [max(c, key=lambda k, i=i: logits[i, k]) for i, c in enumerate([[0, 3]] * 2)]
-    expected += [2, int(logits[3].argmax())]
+    net, x = as_net(ConvNet(random_parameters(1, classes=6)), "features.4"), images(5, 3, 8, 6)
+    logits = net.module(x)
+    groups = [[2, 1, 0], [5, 3], [4], [0, 5, 2], [1, 3]]
+    result = explain(net, x, groups, "backprop")
+    expected = [max(group, key=lambda c: logits[i, c]) for i, group in enumerate(groups)]
     assert result.targets.tolist() == expected
+    assert expected != [group[0] for group in groups]
+    alone = maps(net, x[1:2], expected[1], "backprop")["backprop"]
+    torch.testing.assert_close(result.maps["backprop"][1], alone[0], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("index", [5, -1, 999])
-def test_a_candidate_that_is_no_output_is_bad_input(index):
-    with pytest.raises(BadInput, match=f"class index {index} is not among the 5 outputs of net"):
-        explain(as_net(Convolutional()), images(), "backprop", candidates=[[1, index]])
+@pytest.mark.parametrize("candidate", [3, -1, 1000])
+def test_a_candidate_that_is_no_output_is_bad_input(candidate):
+    net = as_net(ConvNet(random_parameters(0)), "features.4")
+    with pytest.raises(BadInput, match=f"class index {candidate} is not among the 3 outputs"):
+        explain(net, images(2, 3, 8, 6), [[0], [1, candidate]], "backprop")
 
 
-def test_nan_weights_are_bad_input_and_never_an_empty_map():
-    module = Convolutional()
-    module.head.weight.data[1] = torch.nan
-    with pytest.raises(BadInput, match="NaN or infinite logits"):
-        explain(as_net(module), images(), *ALL)
-
-
-def test_maps_beyond_the_floats_fail_by_name():
-    """The logits are finite, the gradient at the image is not."""
-    module = Convolutional().float().eval()
-    module.conv.weight.data *= 1e30
-    module.conv.bias.data.zero_()
-    module.norm.weight.data *= 1e-30
-    module.head.weight.data *= 1e30
-    net = Net("net", module, "relu", (0,) * 3, (1,) * 3, Weights("", "", True))
-    module.norm.weight.data *= 1e38
-    result = explain_or_fail(net, images().float() * 1e-38)
-    assert "NaN or infinite" in result
-
-
-def explain_or_fail(net, batch):
+@pytest.mark.parametrize(
+    "spoil",
+    ["features.0.weight", "features.0.bias", "features.3.bias", "fc.weight", "fc.bias"],
+)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("method", ALL)
+def test_broken_weights_never_give_a_map(spoil, value, method):
+    net = ConvNet(random_parameters(0))
+    net.get_parameter(spoil).view(-1)[0] = value
     try:
-        result = explain(net, batch, "backprop")
+        result = explain(as_net(net, "features.4"), images(1, 3, 8, 6), [[0]], method)
     except BadInput as error:
-        return str(error)
-    return result.failed.get("backprop", str(result.maps))
+        assert "NaN" in str(error)
+    else:
+        assert set(result.failed) == {method}
 
 
-def test_a_layer_that_is_not_there_or_runs_twice_is_bad_input():
-    class Twice(Convolutional):
-        def forward(self, x):
-            return self.head(self.relu(self.norm(self.relu(self.conv(x)))).mean(dim=(2, 3)))
-
-    with pytest.raises(BadInput, match="no layer called 'nothing'"):
-        explain(as_net(Convolutional(), "nothing"), images(), "grad_cam")
-    with pytest.raises(BadInput, match="ran 2 times"):
-        explain(as_net(Twice(), "relu"), images(), "grad_cam")
-    with pytest.raises(BadInput, match=r"has an output of shape \(1, 5\)"):
-        explain(as_net(Convolutional(), "head"), images(), "grad_cam")
-
-
-def test_no_parameter_ever_gets_a_gradient():
-    module = Convolutional().double()
-    explain(as_net(module), images(), *ALL)
-    assert all(p.requires_grad and p.grad is None for p in module.parameters())
+def test_a_gradient_out_of_range_fails_its_methods_and_no_others():
+    net = ConvNet(random_parameters(0)).float()
+    for layer in (net.features[0], net.features[3]):
+        layer.weight *= 1e20
+        layer.bias *= 0
+    tiny = images(1, 3, 8, 6, dtype=torch.float32) * 1e-30
+    result = explain(as_net(net, "features.4"), tiny, [[0]], *ALL)
+    assert set(result.maps) == {"cam", "grad_cam"}
+    assert set(result.failed) == {*ALL} - {"cam", "grad_cam"}
+    assert all("NaN or infinite" in reason for reason in result.failed.values())
 
 
-def test_a_map_that_breaks_its_own_declaration_is_refused():
-    from xai_core.methods.method import Method
-    from xai_core.signals import INPUT
+class RaisesInBackward(Act):
+    """Works without gradients; autograd needs the ReLU's output, which is overwritten."""
 
-    def method(combine, non_negative=False):
-        return Method("odd", "Odd", frozenset({INPUT}), combine, 1, non_negative)
-
-    signals = {INPUT: torch.zeros(2, 3, 4, 5)}
-    assert method(lambda s: torch.zeros(2, 1, 4, 5))(signals).shape == (2, 1, 4, 5)
-    with pytest.raises(BadInput, match=r"odd gave a map of shape \(2, 1, 5, 4\)"):
-        method(lambda s: torch.zeros(2, 1, 5, 4))(signals)
-    with pytest.raises(BadInput, match="odd gave NaN"):
-        method(lambda s: torch.full((2, 1, 4, 5), torch.nan))(signals)
-    with pytest.raises(BadInput, match="odd gave negative values"):
-        method(lambda s: -torch.ones(2, 1, 4, 5), non_negative=True)(signals)
+    def __init__(self):
+        super().__init__(lambda z, f: F.relu(f(z)).mul_(2))
 
 
-def test_min_max_spans_0_to_1_exactly_and_keeps_constant_maps_at_0():
-    from xai_core.methods.coarse_maps import min_max
+class WithoutGraph(Act):
+    def __init__(self):
+        super().__init__(lambda z, f: F.relu(f(z)).detach())
 
-    values = torch.tensor(np.random.default_rng(0).normal(size=(3, 1, 4, 4)))
-    values[1] = 0
-    values[2] = 0.7
-    scaled = min_max(values)
-    assert (scaled[0].min(), scaled[0].max()) == (0, 1)
-    assert not scaled[1:].any()
-    values[0, 0, 0, 0] = torch.nan
-    assert torch.isnan(min_max(values)[0]).any()
+
+@pytest.mark.parametrize("trainable", [False, True])
+@pytest.mark.parametrize("net", [RaisesInBackward, WithoutGraph])
+@pytest.mark.parametrize("ids", [("backprop",), ("guided_backprop",), ("grad_cam",)], ids=str)
+def test_a_net_that_has_no_gradient_is_bad_input(net, ids, trainable):
+    module = seeded(net()).requires_grad_(trainable)
+    with pytest.raises(BadInput, match="no gradient"):
+        explain(as_net(module, "conv1"), images(1, 3, 6, 4), [[0]], *ids)
+    assert not any(m._forward_hooks for m in module.modules())
+
+
+def test_logits_of_another_shape_are_bad_input():
+    net = as_net(nn.Conv2d(3, 4, 3).double())
+    with pytest.raises(BadInput, match="logits of shape"):
+        explain(net, images(1, 3, 6, 4), [[0]], "backprop")
+
+
+def test_the_net_can_be_copied_and_run_after_an_explanation():
+    net = users_net().eval()
+    x = images(2, 3, 6, 4)
+    before = net(x)
+    explain(as_net(net, "frozen"), x, [[0], [1]], *ALL)
+    assert torch.equal(copy.deepcopy(net)(x), before)

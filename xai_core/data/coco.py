@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
 
 PREFERRED = "instances_train2017.json"
 """The study's annotation file: taken where a folder has several."""
+
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
+"""Image formats that are read; Pillow would hand others, EPS say, to outside programs."""
+
+MAX_PIXELS = 80_000_000
+"""Images beyond it are refused before memory is taken for them."""
 
 Json = dict[str, Any]
 
@@ -67,7 +74,7 @@ def load_annotations(path: Path) -> Json:
     """
     try:
         content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataMissing(f"{path} can't be read as COCO annotations: {error}") from error
     parts = ("images", "annotations", "categories")
     if not isinstance(content, dict) or not all(
@@ -75,20 +82,32 @@ def load_annotations(path: Path) -> Json:
         for part in parts
     ):
         raise DataMissing(f"{path} is not in COCO's format: it needs the lists {', '.join(parts)}")
-    missing = [
-        f"{part} without {key!r}"
-        for part, keys in (("images", ("id",)), ("categories", ("id", "name")))
-        for key in keys
-        if any(key not in entry for entry in content[part])
-    ]
-    missing += [
-        f"an image whose id {entry['id']!r} is no whole number"
-        for entry in content["images"]
-        if not isinstance(entry.get("id", 0), int)
-    ]
-    if missing:
-        raise DataMissing(f"{path} is not in COCO's format: it has {missing[0]}")
+    flaw = next(_flaws(content), None)
+    if flaw:
+        raise DataMissing(f"{path} is not in COCO's format: it has {flaw}")
     return content
+
+
+def _flaws(content: Json) -> Iterator[str]:
+    """What keeps entries from being told apart; all else is checked at the sample."""
+    ids = {"images": ("id",), "categories": ("id",), "annotations": ("image_id", "category_id")}
+    for part, keys in ids.items():
+        for key in keys:
+            for entry in content[part]:
+                if key not in entry:
+                    yield f"{part} without {key!r}"
+                elif type(entry[key]) is not int:
+                    yield f"{part} whose {key} {str(entry[key])[:40]!r} is no whole number"
+    if not all(isinstance(category.get("name"), str) for category in content["categories"]):
+        yield "categories without 'name'"
+    for part in ("images", "categories"):
+        found, times = max(
+            Counter(entry["id"] for entry in content[part]).items(),
+            key=lambda pair: pair[1],
+            default=(0, 0),
+        )
+        if times > 1:
+            yield f"{times} {part} with the id {found}"
 
 
 class CocoDataSet:
@@ -110,8 +129,8 @@ class CocoDataSet:
         self._categories: dict[int, str] = {c["id"]: c["name"] for c in content["categories"]}
         self._annotations: dict[tuple[int, str], list[Json]] = defaultdict(list)
         for annotation in content["annotations"]:
-            category = self._categories.get(annotation.get("category_id", -1))
-            if category is not None and annotation.get("image_id") in self._images:
+            category = self._categories.get(annotation["category_id"])
+            if category is not None and annotation["image_id"] in self._images:
                 self._annotations[annotation["image_id"], category].append(annotation)
 
     def samples(self) -> Sequence[Sample]:
@@ -124,18 +143,20 @@ class CocoDataSet:
         )
 
     def image(self, sample: Sample) -> Image:
-        """See `DataSet`. Greyscale, palette and CMYK files become RGB."""
-        entry = self._images[sample.image_id]
-        try:
-            with PIL.Image.open(io.BytesIO(self._read(sample))) as image:
-                pixels = np.asarray(image.convert("RGB"))
-        except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
-            raise BadInput(f"image {entry.get('file_name')} can't be decoded: {error}") from error
+        """See `DataSet`. Greyscale, palette, CMYK and 16-bit files become RGB."""
+        content, name = self._read(sample), self._images[sample.image_id]["file_name"]
         height, width = self._shape(sample)
-        if pixels.shape[:2] != (height, width):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
+                with PIL.Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                    pixels = _rgb(image) if image.size == (width, height) else None
+                    size = image.size
+        except Exception as error:  # a damaged file makes decoders raise anything
+            raise BadInput(f"image {name} can't be decoded: {error}") from error
+        if pixels is None:
             raise BadInput(
-                f"image {entry.get('file_name')} is {pixels.shape[1]}x{pixels.shape[0]}, but its "
-                f"annotation says {width}x{height}"
+                f"image {name} is {size[0]}x{size[1]}, but its annotation says {width}x{height}"
             )
         return pixels
 
@@ -172,14 +193,21 @@ class CocoDataSet:
     def _shape(self, sample: Sample) -> tuple[int, int]:
         entry = self._images[sample.image_id]
         height, width = entry.get("height"), entry.get("width")
-        if not (isinstance(height, int) and isinstance(width, int) and min(height, width) > 0):
+        if not (type(height) is int and type(width) is int and min(height, width) > 0):
             raise BadInput(f"image {sample.image_id} has no height and width in the annotations")
+        if height * width > MAX_PIXELS:
+            raise BadInput(
+                f"image {sample.image_id} is {width}x{height} by its annotation, more than "
+                f"{MAX_PIXELS // 10**6} megapixels"
+            )
         return height, width
 
     def _read(self, sample: Sample) -> bytes:
         name = self._images[sample.image_id].get("file_name")
         if not isinstance(name, str) or not name:
             raise BadInput(f"image {sample.image_id} has no file_name in the annotations")
+        if not name.isprintable():
+            raise BadInput(f"file_name {name!r} of image {sample.image_id} is no name of a file")
         # Only the name is from outside: links that the user has put into the folder are followed.
         if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
             raise BadInput(f"file_name {name!r} leaves the image folder; it was not read")
@@ -189,6 +217,16 @@ class CocoDataSet:
             raise BadInput(f"image {name} can't be read: {error.strerror}") from error
 
 
+def _rgb(image: PIL.Image.Image) -> Image:
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers")
+    if not image.mode.startswith("I"):
+        return np.asarray(image.convert("RGB"))
+    # 16 bits a pixel: Pillow's own conversion cuts off all that is above 255.
+    grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+    return np.repeat(grey[:, :, np.newaxis], 3, axis=2)
+
+
 def _rasterise(annotation: Mapping[str, Any], height: int, width: int) -> Mask:
     segmentation = annotation.get("segmentation")
     where = f"annotation {annotation.get('id')} of image {annotation.get('image_id')}"
@@ -196,7 +234,9 @@ def _rasterise(annotation: Mapping[str, Any], height: int, width: int) -> Mask:
         raise BadInput(f"{where} has no segmentation")
     try:
         if isinstance(segmentation, list):
-            encoded = rle.merge(rle.frPyObjects(_polygons(segmentation), height, width))
+            encoded = rle.merge(
+                rle.frPyObjects(_polygons(segmentation, height, width), height, width)
+            )
         elif list(segmentation["size"]) != [height, width]:
             raise ValueError(f"its size is {segmentation['size']}, the image's {[height, width]}")
         else:
@@ -210,19 +250,26 @@ def _rasterise(annotation: Mapping[str, Any], height: int, width: int) -> Mask:
     return np.asarray(mask, dtype=np.bool_)
 
 
-def _polygons(segmentation: Sequence[Any]) -> list[list[float]]:
+def _polygons(segmentation: Sequence[Any], height: int, width: int) -> list[list[float]]:
     polygons = [[float(x) for x in polygon] for polygon in segmentation]
     # pycocotools takes a polygon of four numbers for a box.
     if any(len(polygon) < 6 or len(polygon) % 2 for polygon in polygons):
         raise ValueError("a polygon needs three points or more, each with x and y")
     if not all(np.isfinite(polygon).all() for polygon in polygons):
         raise ValueError("a polygon has a coordinate that is no finite number")
+    for polygon in polygons:
+        # pycocotools takes memory for every pixel of the outline, also beyond the image, and
+        # crashes where it gets none.
+        points = np.array(polygon).reshape(-1, 2)
+        outline = np.abs(np.diff(points, axis=0, append=points[:1])).sum()
+        if np.abs(points).max() > 10 * max(height, width) or outline > 1000 * (height + width):
+            raise ValueError("a polygon reaches far beyond the image")
     return polygons
 
 
 def _check_runs(runs: Sequence[int], height: int, width: int) -> None:
     # pycocotools believes what it is given: it would read or write beyond the mask.
-    if sum(runs) != height * width or any(run < 0 for run in runs):
+    if any(type(run) is not int or run < 0 for run in runs) or sum(runs) != height * width:
         raise ValueError("its run lengths don't add up to the image")
 
 

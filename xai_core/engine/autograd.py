@@ -11,6 +11,7 @@ from contextlib import nullcontext
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from xai_core.engine.capture import Captured, class_weights, evaluation_mode, watch
 from xai_core.engine.engine import Attributions, choose_targets, combine
@@ -49,17 +50,16 @@ class AutogradEngine:
                 net,
                 activation=at_target,
                 classifier=CLASSIFIER_WEIGHTS in needs,
-                start_graph=not gradients and any_gradient,
             ) as captured,
             torch.set_grad_enabled(any_gradient),
         ):
-            images = images.detach().requires_grad_(bool(gradients))
+            images = images.detach().requires_grad_(any_gradient)
             logits = _forward(net, images, rules if set(gradients) - {ReluRule.PLAIN} else None)
             targets = choose_targets(net, logits, candidates)
             signals: dict[Signal, Tensor] = {INPUT: images.detach(), LOGITS: logits.detach()}
             missing: dict[Signal, str] = {}
             if at_target:
-                signals[ACTIVATION] = captured.activation(net).detach()
+                signals[ACTIVATION] = captured.activation(net)
             if CLASSIFIER_WEIGHTS in needs:
                 try:
                     signals[CLASSIFIER_WEIGHTS] = class_weights(net, captured, logits, targets)
@@ -68,7 +68,7 @@ class AutogradEngine:
             if any_gradient:
                 missing |= _drop_rules_without_definition(logits, gradients, rules)
                 score = logits.gather(1, targets.unsqueeze(1)).sum()
-                signals |= _backward(score, images, captured, gradients, rules, needs)
+                signals |= _backward(net, score, images, captured, gradients, rules, needs)
         maps, refused, failed = combine(methods, signals, missing)
         return Attributions(maps, refused, failed, logits.detach(), targets)
 
@@ -107,6 +107,7 @@ def _drop_rules_without_definition(
 
 
 def _backward(
+    net: Net,
     score: Tensor,
     images: Tensor,
     captured: Captured,
@@ -115,20 +116,21 @@ def _backward(
     needs: frozenset[Signal],
 ) -> dict[Signal, Tensor]:
     """One backward pass per rule; the plain one also yields the gradient at the target layer."""
-    wanted: dict[ReluRule, dict[Signal, Tensor]] = {
-        rule: {signal: images} for rule, signal in gradients.items()
+    wanted: dict[ReluRule, dict[Signal, GradientEdge]] = {
+        rule: {signal: get_gradient_edge(images)} for rule, signal in gradients.items()
     }
     if ACTIVATION_GRADIENT in needs:
-        wanted.setdefault(ReluRule.PLAIN, {})[ACTIVATION_GRADIENT] = captured.outputs[0]
+        if not captured.edges:
+            raise BadInput(f"no gradient reaches the target layer {net.target_layer} of {net.id}")
+        wanted.setdefault(ReluRule.PLAIN, {})[ACTIVATION_GRADIENT] = captured.edges[0]
     result: dict[Signal, Tensor] = {}
     for i, (rule, inputs) in enumerate(wanted.items(), start=1):
         rules.rule = rule
-        values = torch.autograd.grad(
-            score,
-            list(inputs.values()),
-            retain_graph=i < len(wanted),
-            allow_unused=True,
-            materialize_grads=True,
-        )
+        try:
+            values = torch.autograd.grad(score, list(inputs.values()), retain_graph=i < len(wanted))
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise BadInput(f"{net.id} has no gradient: {str(error).splitlines()[0]}") from error
         result |= dict(zip(inputs, values, strict=True))
     return result

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from xai_core.errors import BadInput, Unsupported
 from xai_core.types import Net
@@ -18,13 +19,15 @@ class Captured:
     """What was seen during one forward pass.
 
     Attributes:
-        outputs: outputs of the target layer, one per call.
+        outputs: outputs of the target layer, one per call, detached.
+        edges: where their gradients are read; none for outputs that no gradient reaches.
         classifier: the last linear layer or 1x1 convolution that ran.
         classifier_input: its input.
         classifier_output: its output.
     """
 
     outputs: list[Tensor] = field(default_factory=list)
+    edges: list[GradientEdge] = field(default_factory=list)
     classifier: nn.Linear | nn.Conv2d | None = None
     classifier_input: Tensor | None = None
     classifier_output: Tensor | None = None
@@ -50,28 +53,27 @@ class Captured:
 
 
 @contextmanager
-def watch(net: Net, *, activation: bool, classifier: bool, start_graph: bool) -> Iterator[Captured]:
+def watch(net: Net, *, activation: bool, classifier: bool) -> Iterator[Captured]:
     """Record the forward passes within; every hook is gone afterwards.
 
     Args:
         net: the net to watch.
         activation: whether to record the target layer's output.
         classifier: whether to record the classifier call.
-        start_graph: cut the autograd graph at the target layer's output and start a new one there,
-            for when nothing before it needs a gradient.
     """
     captured = Captured()
 
-    def on_target(module: nn.Module, args: Any, output: Any) -> Tensor:
+    def on_target(module: nn.Module, args: Any, output: Any) -> None:
         if not isinstance(output, Tensor):
             raise BadInput(
                 f"target layer {net.target_layer} of {net.id} gives a "
                 f"{type(output).__name__}, not a tensor"
             )
-        captured.outputs.append(output.detach().requires_grad_() if start_graph else output)
-        # What follows may work in place: it gets a copy, so that the value and the gradient that
-        # we read stay those of the layer's output.
-        return captured.outputs[-1].clone()
+        # What follows may work in place on the output, and the layer itself may have done so on its
+        # input, which others read: a copy of the value and the place in the graph are safe.
+        captured.outputs.append(output.detach().clone())
+        if output.requires_grad:
+            captured.edges.append(get_gradient_edge(output))
 
     def on_classifier(module: nn.Module, args: Any, output: Any) -> None:
         assert isinstance(module, nn.Linear | nn.Conv2d)
@@ -124,7 +126,7 @@ def class_weights(net: Net, captured: Captured, logits: Tensor, targets: Tensor)
     Raises:
         Unsupported: the net is of another form.
     """
-    layer, f, logits = captured.classifier, captured.activation(net).detach(), logits.detach()
+    layer, f, logits = captured.classifier, captured.activation(net), logits.detach()
     source, scores = captured.classifier_input, captured.classifier_output
     if layer is not None and source is not None and scores is not None:
         weights = layer.weight.detach().flatten(1)

@@ -57,7 +57,7 @@ def check_weights(net: str, build: Callable[[], nn.Module], where: str) -> None:
     try:
         with torch.device("meta"):  # shapes only: no memory, no time
             module = build()
-    except (RuntimeError, NotImplementedError):  # a user's own build; loading checks again
+    except Exception:  # a user's own build may not work on meta; loading checks again
         return
     _check_fit(net, module, state, label)
 
@@ -91,7 +91,7 @@ def load_weights(net: str, module: nn.Module, where: str | None) -> Weights:
     label, state = ("as built", None) if where is None else _open(net, where)
     if state is not None:
         _check_fit(net, module, state, label)
-        module.load_state_dict(state)
+        module.load_state_dict(state)  # sets what old files of batch normalisation lack
     random = random_seed(where) is not None
     return Weights(label, _sha256(module.state_dict()), random)
 
@@ -107,6 +107,8 @@ def _open(net: str, where: str) -> tuple[str, StateDict | None]:
         return "scenes", _read(net, _bundled(net))
     if Path(where).is_file():
         return Path(where).name, _read(net, Path(where))
+    if Path(where).is_dir():
+        raise DataMissing(f"the weights for {net} should be a file, and {where} is a folder")
     if Path(where).suffix or "/" in where:
         raise DataMissing(f"no weights file for {net} at {where}")
     raise UnknownChoice(f"weights for {net}", where, KNOWN)
@@ -147,14 +149,21 @@ def _read(net: str, path: Path) -> StateDict:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        # torch's own message advises to load the file without this protection.
+        if "global" not in str(error).lower():
+            raise BadInput(
+                f"{path} can't be read as weights for {net}: it holds no tensors"
+            ) from error
         raise BadInput(
-            f"{path} was refused: it holds more than tensors and could run code when loaded "
-            f"({str(error).splitlines()[0]})"
+            f"{path} was refused: it holds more than tensors and could run code when loaded; "
+            "save the state_dict alone"
         ) from error
     except Exception as error:  # a damaged file makes the unpickler raise anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BadInput(f"{path} can't be read as weights for {net}: {reason}") from error
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
         raise BadInput(f"{path} holds no state_dict (a mapping of names to tensors)")
     return _without_auxiliary(state)
 
@@ -168,7 +177,12 @@ def _without_auxiliary(state: StateDict) -> StateDict:
 def _check_fit(net: str, module: nn.Module, state: StateDict, label: str) -> None:
     own = module.state_dict()
     misfits = [
-        *(f"{name} is missing" for name in own if name not in state),
+        # Files of before PyTorch 0.4.1, torchvision's ResNets among them, don't have the counter.
+        *(
+            f"{name} is missing"
+            for name in own
+            if name not in state and not name.endswith("num_batches_tracked")
+        ),
         *(f"{name} is unknown" for name in state if name not in own),
         *(
             f"{name} is {tuple(state[name].shape)}, not {tuple(own[name].shape)}"
@@ -187,5 +201,6 @@ def _sha256(state: StateDict) -> str:
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(name.encode())
-        digest.update(state[name].detach().cpu().contiguous().numpy().tobytes())
+        values = state[name].detach().cpu().contiguous()
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

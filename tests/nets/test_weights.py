@@ -1,0 +1,137 @@
+"""Weights from files: what fits is loaded exactly, all else is refused by a sentence."""
+
+from __future__ import annotations
+
+import os
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from xai_core.errors import BadInput, DataMissing, XaiError
+from xai_core.nets.weights import check_weights, load_weights
+
+
+def build() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 5))
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.mkdir, ("exploded",)
+
+
+@pytest.fixture
+def state():
+    return {
+        name: value + 1 if value.is_floating_point() else value
+        for name, value in build().state_dict().items()
+    }
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "weights.pth"
+
+
+def test_values_are_loaded_and_named_by_their_hash(file, state):
+    torch.save(state, file)
+    module = build()
+    built = load_weights("net", module, None)
+    loaded = load_weights("net", module, str(file))
+    assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
+    assert (loaded.label, loaded.random) == ("weights.pth", False)
+    assert built.sha256 != loaded.sha256 == load_weights("net", build(), str(file)).sha256
+
+
+def test_files_without_batch_counters_fit_as_torchvisions_older_ones_must(file, state):
+    old = {name: v for name, v in state.items() if not name.endswith("num_batches_tracked")}
+    assert len(old) < len(state)
+    torch.save(old, file)
+    check_weights("net", build, str(file))
+    module = build()
+    load_weights("net", module, str(file))
+    assert torch.equal(module[1].running_mean, state["1.running_mean"])
+
+
+def test_half_precision_parameters_have_a_hash_too():
+    assert load_weights("net", build().bfloat16(), None).sha256
+
+
+MISFITS = {
+    "missing": (lambda s: s.pop("0.bias"), r"0\.bias is missing$"),
+    "no running variance": (lambda s: s.pop("1.running_var"), r"1\.running_var is missing$"),
+    "unknown": (lambda s: s.update(extra=torch.zeros(1)), r"extra is unknown$"),
+    "shape": (lambda s: s.update({"3.weight": torch.zeros(5, 3)}), r"is \(5, 3\), not \(5, 4\)"),
+    "nothing": (lambda s: s.clear(), r"0\.weight is missing \(and 7 more\)$"),
+    "a number as name": (lambda s: s.update({7: torch.zeros(1)}), "holds no state_dict"),
+    "a number as value": (lambda s: s.update(epoch=3), "holds no state_dict"),
+    "code": (lambda s: s.update(extra=Bomb()), "more than tensors and could run code"),
+    "a module": (lambda s: s.update(module=build()), "more than tensors and could run code"),
+}
+
+
+@pytest.mark.parametrize("what", MISFITS)
+def test_another_content_is_refused_by_check_and_load_alike(file, state, what):
+    change, sentence = MISFITS[what]
+    change(state)
+    torch.save(state, file)
+    for attempt in (
+        lambda: check_weights("net", build, str(file)),
+        lambda: load_weights("net", build(), str(file)),
+    ):
+        with pytest.raises(BadInput, match=sentence) as caught:
+            attempt()
+        assert "weights_only" not in str(caught.value)
+    assert not file.with_name("exploded").exists()
+
+
+OTHER_FILES = {
+    "empty": b"",
+    "a web page": b"<!DOCTYPE html><html>404</html>",
+    "a broken archive": b"PK\x03\x04 cut short",
+    "an empty pickle": b"\x80\x02.",
+    "a pointer of Git LFS": b"version https://git-lfs.github.com/spec/v1\n",
+    "code": pickle.dumps(Bomb(), protocol=2),
+    "code, first protocol": pickle.dumps(Bomb(), protocol=0),
+    "code, newest protocol": pickle.dumps(Bomb()),
+}
+
+
+@pytest.mark.parametrize("what", OTHER_FILES)
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_other_files_are_refused_and_run_nothing(file, what):
+    file.write_bytes(OTHER_FILES[what])
+    with pytest.raises(BadInput, match=r"weights\.pth (was refused|can't be read)") as caught:
+        check_weights("net", build, str(file))
+    assert "\n" not in str(caught.value)
+    assert not file.with_name("exploded").exists()
+
+
+@pytest.mark.parametrize("cut", [1, 100, 1000])
+def test_a_file_that_was_cut_short_is_refused(file, state, cut):
+    torch.save(state, file)
+    file.write_bytes(file.read_bytes()[:-cut])
+    with pytest.raises(BadInput, match="can't be read as weights for net"):
+        check_weights("net", build, str(file))
+
+
+def test_a_folder_is_no_file_of_weights(file):
+    with pytest.raises(DataMissing, match=r"should be a file, and .* is a folder"):
+        check_weights("net", build, str(file.parent))
+
+
+def test_a_build_that_does_not_work_without_memory_is_checked_at_loading(file, state):
+    def odd() -> nn.Module:
+        module = build()
+        if module[0].weight.is_meta:
+            raise KeyError("no meta device here")
+        return module
+
+    torch.save({"0.weight": state["0.weight"]}, file)
+    check_weights("net", odd, str(file))
+    with pytest.raises(XaiError, match="is missing"):
+        load_weights("net", odd(), str(file))
