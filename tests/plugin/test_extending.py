@@ -1,0 +1,77 @@
+"""A package outside this repository adds one of everything, as the how-to pages say."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from .conftest import ROOT
+
+ENTRY_POINTS = """\
+[xai_core.methods]
+hires_cam = others.hires_cam:hires_cam
+
+[xai_core.metrics]
+positive_mass = others.positive_mass:positive_mass
+
+[xai_core.data_sets]
+squares = others.squares:Squares
+
+[xai_core.nets]
+other_tiny = tinynet:OTHER
+"""
+
+
+def example(page: str) -> str:
+    """The Python on a how-to page."""
+    text = (ROOT / "docs" / f"{page}.md").read_text()
+    return re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+
+
+@pytest.fixture
+def package(suite):
+    """An installed package: modules on the path and the metadata that pip would write."""
+    folder = suite.path / "others"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "hires_cam.py").write_text(example("adding-a-method"))
+    (folder / "positive_mass.py").write_text(example("adding-a-metric"))
+    (folder / "squares.py").write_text(example("adding-a-data-set"))
+    with (suite.path / "tinynet.py").open("a") as file:
+        file.write('OTHER = NetSpec("other_tiny", lambda: Counted(gap=True), weights="random:0")\n')
+    metadata = suite.path / "others-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: others\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(ENTRY_POINTS)
+    return suite
+
+
+def test_a_method_a_metric_a_net_and_a_data_set_from_outside_run_together(package):
+    result = package.pytester.runpytest_subprocess(
+        *("bench/test_concentration.py", "-p", "no:cacheprovider", "--size=32"),
+        *("--net=other_tiny", "--data=squares", "--classes=all", "--method=hires_cam,cam"),
+    )
+    result.assert_outcomes(passed=20)
+    records = package.records()
+    assert {(r["net"], r["method"], r["data"]) for r in records} == {
+        ("other_tiny", method, "squares") for method in ("cam", "hires_cam")
+    }
+    # Maps of the CAM family are not negative: their mass and energy agree on where there is any.
+    assert all(0 <= r["positive_mass"] <= 1 for r in records)
+    assert any(r["positive_mass"] != r["concentration"] > 0 for r in records)
+    assert {r["target_layer"] for r in records} == {"features"}  # found by rule
+    assert "HiResCAM" in package.report
+
+
+def test_the_nets_page_shows_a_spec_that_runs(suite):
+    code = example("adding-a-net").replace("MyNet(num_classes=1000)", "tinynet.Counted(gap=True)")
+    (suite.path / "mine.py").write_text(
+        "import tinynet\n" + code.replace("features.9", "features.4")
+    )
+    import tinynet
+    import torch
+
+    torch.save(tinynet.Counted(gap=True).state_dict(), suite.path / "checkpoint.pth")
+    suite.run("--net=mine:SPEC", "--weights=my_net=checkpoint.pth").assert_outcomes(passed=24)
+    assert {(r["net"], r["weights"]) for r in suite.records()} == {("my_net", "checkpoint.pth")}
