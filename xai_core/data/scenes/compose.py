@@ -31,7 +31,7 @@ OBJECTS: Final[dict[str, tuple[Draw, float]]] = {
 """COCO category to its drawing and the scale that makes all about equally large."""
 
 LEAST_VISIBLE: Final = 0.35
-"""Share of an object that must stay in view; one more hidden is not annotated but erased."""
+"""Share of an object that must stay in view; a scene that hides more of one is drawn anew."""
 
 
 @dataclass(frozen=True)
