@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
 
 from xai_core.errors import BadInput, UnknownChoice
@@ -48,13 +48,23 @@ class Registry(Generic[T]):
     def _load_plugins(self) -> None:
         if self._plugins_loaded:
             return
-        self._plugins_loaded = True
-        for point in entry_points(group=f"xai_core.{self.kind}s"):
-            try:
-                entry = point.load()
-            except Exception as error:
-                raise BadInput(
-                    f"the {self.kind} {point.name!r} of {point.value} can't be loaded: {error}"
-                ) from error
-            if point.name not in self._entries:  # its module may have registered it on import
-                self.register(point.name, entry)
+        self._plugins_loaded = True  # before, because a plug-in may look around while it loads
+        try:
+            for point in entry_points(group=f"xai_core.{self.kind}s"):
+                self._load(point)
+        except BadInput:
+            self._plugins_loaded = False  # the next look fails too, instead of missing a plug-in
+            raise
+
+    def _load(self, point: EntryPoint) -> None:
+        before = self._entries.get(point.name)
+        try:
+            entry = point.load()
+        except Exception as error:
+            raise BadInput(
+                f"the {self.kind} {point.name!r} of {point.value} can't be loaded: {error}"
+            ) from error
+        if before is not None and before is not entry:
+            raise BadInput(f"the {self.kind} {point.name!r} of {point.value} is registered already")
+        if point.name not in self._entries:  # its module may have registered it on import
+            self.register(point.name, entry)

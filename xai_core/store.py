@@ -52,14 +52,15 @@ class Store:
         """The outcomes of the chunk with this key; None if they are not there whole."""
         path = self._path(key)
         try:
-            return [_from_json(json.loads(line)) for line in path.read_text("utf-8").splitlines()]
-        except (OSError, ValueError, KeyError, TypeError):
+            lines = path.read_text("utf-8").splitlines()
+            return [_from_json(json.loads(line)) for line in lines] or None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, BadInput):
             return None
 
     def all(self) -> list[Outcome]:
-        """The outcomes of all parts, in no particular order; damaged parts are left out."""
+        """The outcomes of all parts, the newest last; damaged parts are left out."""
         outcomes: list[Outcome] = []
-        for path in sorted(self.folder.glob("*.jsonl")):
+        for path in sorted(self.folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime_ns):
             outcomes += self.read(path.stem) or []
         return outcomes
 

@@ -12,7 +12,9 @@ from torch import nn
 from tests.reference.maps import random_parameters
 from tests.tiny import Act, ConvNet, as_net, explain, images, maps, seeded
 from xai_core.errors import BadInput
-from xai_core.methods import METHODS
+from xai_core.methods import METHODS, Method
+from xai_core.methods.coarse_maps import min_max
+from xai_core.signals import INPUT
 
 ALL = tuple(METHODS)
 
@@ -176,15 +178,11 @@ def test_a_candidate_that_is_no_output_is_bad_input(candidate):
 )
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("method", ALL)
-def test_broken_weights_never_give_a_map(spoil, value, method):
+def test_broken_weights_are_bad_input_and_never_an_empty_map(spoil, value, method):
     net = ConvNet(random_parameters(0))
     net.get_parameter(spoil).view(-1)[0] = value
-    try:
-        result = explain(as_net(net, "features.4"), images(1, 3, 8, 6), [[0]], method)
-    except BadInput as error:
-        assert "NaN" in str(error)
-    else:
-        assert set(result.failed) == {method}
+    with pytest.raises(BadInput, match="NaN or infinite logits"):
+        explain(as_net(net, "features.4"), images(1, 3, 8, 6), [[0]], method)
 
 
 def test_a_gradient_out_of_range_fails_its_methods_and_no_others():
@@ -225,6 +223,30 @@ def test_logits_of_another_shape_are_bad_input():
     net = as_net(nn.Conv2d(3, 4, 3).double())
     with pytest.raises(BadInput, match="logits of shape"):
         explain(net, images(1, 3, 6, 4), [[0]], "backprop")
+
+
+def test_a_map_that_breaks_its_own_declaration_is_refused():
+    def odd(combine, non_negative=False):
+        return Method("odd", "Odd", frozenset({INPUT}), combine, 1, non_negative)
+
+    signals = {INPUT: torch.zeros(2, 3, 4, 5)}
+    assert odd(lambda s: -torch.ones(2, 1, 4, 5))(signals).shape == (2, 1, 4, 5)
+    with pytest.raises(BadInput, match=r"odd gave a map of shape \(2, 1, 5, 4\)"):
+        odd(lambda s: torch.zeros(2, 1, 5, 4))(signals)
+    with pytest.raises(BadInput, match="odd gave NaN"):
+        odd(lambda s: torch.full((2, 1, 4, 5), torch.nan))(signals)
+    with pytest.raises(BadInput, match="odd gave negative values"):
+        odd(lambda s: -torch.ones(2, 1, 4, 5), non_negative=True)(signals)
+
+
+def test_min_max_spans_0_to_1_exactly_and_keeps_constant_maps_at_0():
+    values = images(3, 1, 4, 4)
+    values[1], values[2] = 0, 0.7
+    scaled = min_max(values)
+    assert (scaled[0].min(), scaled[0].max()) == (0, 1)
+    assert not scaled[1:].any()
+    values[0, 0, 0, 0] = torch.nan
+    assert torch.isnan(min_max(values)[0]).any()
 
 
 def test_the_net_can_be_copied_and_run_after_an_explanation():

@@ -80,7 +80,9 @@ class OverwritesTarget(SkipAroundTarget):
 @pytest.mark.parametrize("with_others", [(), ("backprop",)])
 def test_a_target_layer_that_is_overwritten_where_autograd_needs_it_is_bad_input(with_others):
     net = as_net(seeded(OverwritesTarget()), "relu")
-    with pytest.raises(BadInput, match="tiny has no gradient: .* modified by an inplace operation"):
+    with pytest.raises(
+        BadInput, match=r"tiny has no gradient: .* modified by an inplace operation"
+    ):
         explain(net, images(1, 3, 6, 8), [[2]], "grad_cam", *with_others)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import shutil
@@ -92,10 +93,15 @@ class Suite:
 
     def arguments(self, *extra: str) -> list[str]:
         given = " ".join(extra)
-        defaults = {"--net": "tinynet:SPEC", "--coco": "coco", "--size": "32"}
+        defaults = {
+            **{"--net": "tinynet:SPEC", "--coco": "coco", "--size": "32"},
+            "--threads": "1",  # for a net this small more of them only wait for each other
+        }
         kept = [f"{k}={v}" for k, v in defaults.items() if not re.search(rf"{k}\b", given)]
         paths = [] if any(e.startswith("bench") for e in extra) else ["bench/test_concentration.py"]
-        return [*paths, "-p", "no:cacheprovider", *kept, *extra]
+        # hypothesis is imported, and its asserts rewritten, anew by each session that has it
+        off = ["-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
+        return [*paths, *off, *kept, *extra]
 
     def run(self, *extra: str) -> pytest.RunResult:
         """In this process; `process` for what kills or spawns."""
@@ -137,6 +143,14 @@ def square(annotation_id: int, image_id: int, category_id: int, side: int = 16) 
         "bbox": [x, 8.0, side, side],
         "iscrowd": 0,
     }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_collections():
+    """Each run collects garbage; what is there before the first one is none."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

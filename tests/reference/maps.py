@@ -38,7 +38,7 @@ def random_parameters(seed: int, k1: int = 4, k2: int = 5, classes: int = 3) -> 
 
 
 def convolve(x: Array, weight: Array, bias: Array) -> Array:
-    """3x3, stride 1, zero padding 1: out[o, u, v] = b[o] + sum_i,dy,dx w[o,i,dy,dx] x[i,u+dy-1,..]"""
+    """3x3, padding 1: out[o, u, v] = b[o] + sum_i,dy,dx w[o, i, dy, dx] x[i, u+dy-1, v+dx-1]."""
     _, height, width = x.shape
     out = np.zeros((len(weight), height, width)) + bias[:, None, None]
     for u in range(height):

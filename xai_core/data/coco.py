@@ -244,7 +244,9 @@ def _rasterise(annotation: Mapping[str, Any], height: int, width: int) -> Mask:
             runs = _decompress(counts) if isinstance(counts, str) else counts
             _check_runs(runs, height, width)
             encoded = rle.frPyObjects({"size": [height, width], "counts": runs}, height, width)
-        mask = rle.decode(encoded)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools' own, with numpy 2
+            mask = rle.decode(encoded)
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, MemoryError) as error:
         raise BadInput(f"{where} has a segmentation that can't be read: {error}") from error
     return np.asarray(mask, dtype=np.bool_)

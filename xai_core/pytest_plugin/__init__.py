@@ -7,20 +7,27 @@ other tests in the same session stays quick.
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from xai_core.data.coco import CocoDataSet
-from xai_core.pytest_plugin.aggregate import TIMING_PROPERTY, Aggregator, cell_of
-from xai_core.pytest_plugin.folder import MANIFEST, new_folder, open_folder
+from xai_core.pytest_plugin.aggregate import (
+    PARAMETERS,
+    TIMING_PROPERTY,
+    Aggregator,
+    cell_of,
+    is_dry,
+)
+from xai_core.pytest_plugin.folder import MANIFEST, SETTINGS, new_folder, open_folder
 from xai_core.pytest_plugin.options import Options, add_options
 from xai_core.pytest_plugin.request import Place
 from xai_core.pytest_plugin.run import RUN, Run
 
 __all__ = ["TIMING_PROPERTY"]
 
-PARAMETERS = ("net", "size", "sample", "method")
 WORKER_INPUT = "xai_place"
 
 
@@ -32,6 +39,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Parse the options; look up every name that was given before anything is collected."""
     options = Options.of(config)
+    if not config.pluginmanager.hasplugin("benchmark"):
+        config.pluginmanager.register(WithoutBenchmark(), "xai-concentration-without-benchmark")
     if hasattr(config, "workerinput"):
         place = Place(**config.workerinput[WORKER_INPUT])
         config.stash[RUN] = Run(options, place)
@@ -40,7 +49,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[RUN] = run
     if options.given:
         run.check()
-        if not config.option.collectonly:
+        if not is_dry(config):
+            run.place = Place(str(new_folder(options, claim=True)))
             open_folder(run)
     config.pluginmanager.register(Aggregator(config, run), "xai-concentration-aggregator")
 
@@ -49,7 +59,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_configure_node(node: Any) -> None:
     """Tell an xdist worker where the run is; COCO's annotations are parsed here only."""
     run = node.config.stash[RUN]
-    place = {"folder": run.place.folder, "workers": len(node.config.option.tx), "xdist": True}
+    run.place = replace(run.place, workers=node.workerinput["workercount"])
+    place = {"folder": run.place.folder, "workers": run.place.workers, "xdist": True}
     if isinstance(run.data, CocoDataSet) and run.options.coco:
         place |= {
             "manifest": str(run.folder / MANIFEST),
@@ -85,7 +96,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Hand the run its plan: what was collected and not deselected."""
     cells = [cell for cell in map(cell_of, session.items) if cell]
-    session.config.stash[RUN].plan(cells)
+    run = session.config.stash[RUN]
+    run.plan(cells)
+    if cells and run.place.xdist and not (run.folder / SETTINGS).exists():
+        with suppress(pytest.UsageError):  # no option was given; items say what can't be written
+            open_folder(run)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -113,6 +128,15 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
     }
+
+
+class WithoutBenchmark:
+    """Stands in for pytest-benchmark where a user has turned it off (``-p no:benchmark``)."""
+
+    @pytest.fixture
+    def benchmark(self) -> None:
+        """Skip what would be timed."""
+        pytest.skip("pytest-benchmark is not loaded")
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from xai_core.pytest_plugin.folder import MANIFEST, PARTS, SETTINGS, open_folder
+from xai_core.pytest_plugin.folder import MANIFEST, PARTS, SETTINGS, discard, open_folder
 from xai_core.pytest_plugin.run import Run, sorted_records
 from xai_core.report.summary import Gap, Summary, Timing
 
@@ -24,7 +24,13 @@ TIMING_PROPERTY = "engine_seconds"
 CRASHED = "???"
 """The phase that pytest-xdist gives the test at which a worker died."""
 
+PARAMETERS = ("net", "size", "sample", "method")
 Cell = tuple[str, str, str, str]
+
+
+def is_dry(config: pytest.Config) -> bool:
+    """Whether the session only shows what it would do."""
+    return bool(config.option.collectonly or config.option.setupplan)
 
 
 def cell_of(item: pytest.Item) -> Cell | None:
@@ -33,6 +39,8 @@ def cell_of(item: pytest.Item) -> Cell | None:
     if callspec is None or "outcome" not in getattr(item, "fixturenames", ()):
         return None
     params = callspec.params
+    if not params.keys() >= set(PARAMETERS):
+        return None
     return params["net"], params["size"], params["sample"], params["method"]
 
 
@@ -59,7 +67,7 @@ class Aggregator:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Remember what will run in this process."""
         self._planned |= dict.fromkeys(item.nodeid for item in session.items)
-        if any(cell_of(item) for item in session.items) and not self._config.option.collectonly:
+        if any(cell_of(item) for item in session.items) and not is_dry(self._config):
             self._open()
 
     @pytest.hookimpl(optionalhook=True)
@@ -101,21 +109,25 @@ class Aggregator:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Write the report; a run that lost something without a word does not exit 0."""
-        if self._config.option.collectonly:
+        if is_dry(self._config):
             return
         unexplained = sorted(self._planned.keys() - self._explained)
-        if self._interrupted is None and session.shouldstop:
-            self._interrupted = str(session.shouldstop)
+        if self._interrupted is None and (session.shouldstop or session.shouldfail):
+            self._interrupted = str(session.shouldstop or session.shouldfail)
         if self._passed or self._gaps or (self._run.folder / PARTS).is_dir():
             try:
                 self._report(unexplained)
             except (OSError, pytest.UsageError) as error:
                 self._problem = f"the report can't be written: {error}"
+        elif not self._run.options.resume:
+            discard(self._run.folder)
         lost = self._passed - {r.cell for r in self._summary.records} if self._summary else ()
         if lost:
             self._problem = f"{len(lost)} records that passed are not in the part files"
         elif unexplained and session.exitstatus == pytest.ExitCode.OK:
             self._problem = f"{len(unexplained)} planned tests neither ran nor were skipped"
+        elif self._interrupted and session.exitstatus == pytest.ExitCode.OK:
+            self._problem = self._interrupted
         if self._problem and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import version
@@ -23,18 +25,47 @@ PARTS = "parts"
 MAPS = "maps"
 
 
-def new_folder(options: Options) -> Path:
-    """A folder for a new run that does not exist yet, named by the time; or the one to resume."""
+def new_folder(options: Options, *, claim: bool = False) -> Path:
+    """A folder for a new run that does not exist yet, named by the time; or the one to resume.
+
+    Args:
+        options: the command line.
+        claim: whether to make it, so that no session of the same second takes it as well.
+
+    Raises:
+        pytest.UsageError: it can't be made.
+    """
     if options.resume:
         return options.resume
     stem = datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S")
     data = options.coco.stem if options.coco else (options.data or SCENES).split(":")[-1]
     folder = options.report_dir / f"{stem}-{data}"
     number = 2
-    while folder.exists():
+    while folder.exists() or (claim and not _claimed(folder)):
         folder = options.report_dir / f"{stem}-{data}-{number}"
         number += 1
     return folder
+
+
+def _claimed(folder: Path) -> bool:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir()
+    except FileExistsError as error:
+        if not folder.parent.is_dir():
+            raise _unusable(folder, "written", error) from error
+        return False
+    except OSError as error:
+        raise _unusable(folder, "written", error) from error
+    return True
+
+
+def discard(folder: Path) -> None:
+    """Remove the folder of a run that had nothing to do; if it holds anything else, it stays."""
+    with suppress(OSError):
+        for name in (SETTINGS, MANIFEST):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def write_manifest(request: Request) -> None:
@@ -52,7 +83,7 @@ def settings(request: Request) -> dict[str, Any]:
     """What records depend on; a run is only resumed under the same."""
     options = request.options
     return {
-        "nets": {net: request.weights[net] or "as built" for net in request.specs},
+        "nets": {net: _pinned(request.weights[net]) for net in request.specs},
         "sizes": list(options.sizes),
         "methods": list(request.methods),
         "data": request.data.name,
@@ -74,16 +105,37 @@ def open_folder(request: Request) -> None:
     path, wanted = request.folder / SETTINGS, settings(request)
     try:
         if request.options.resume:
-            before = json.loads(path.read_text("utf-8"))
-            changed = sorted(k for k in wanted if before.get(k) != wanted[k])
-            if changed:
-                raise pytest.UsageError(
-                    f"--resume {request.folder}: this run was made with other settings "
-                    f"({changed[0]}: {before.get(changed[0])}); resume it with the same ones"
-                )
+            _check_same(request.folder, json.loads(path.read_text("utf-8")), wanted)
         write_atomically(path, (json.dumps(wanted, indent=1) + "\n").encode())
         write_manifest(request)
     except (OSError, ValueError) as error:
-        what = getattr(error, "strerror", None) or str(error)
         doing = "resumed" if request.options.resume else "written"
-        raise pytest.UsageError(f"the run {request.folder} can't be {doing}: {what}") from error
+        raise _unusable(request.folder, doing, error) from error
+
+
+def _pinned(weights: str | None) -> str:
+    """A file by its name and content: it may have been replaced, or be named from elsewhere."""
+    if weights is None:
+        return "as built"
+    if not Path(weights).is_file():
+        return weights
+    with Path(weights).open("rb") as file:
+        return f"{Path(weights).name} sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def _check_same(folder: Path, before: object, wanted: dict[str, Any]) -> None:
+    if not isinstance(before, dict):
+        raise ValueError(f"{SETTINGS} holds no settings")
+    changed = sorted(name for name in wanted if before.get(name) != wanted[name])
+    if changed:
+        was = str(before.get(changed[0]))
+        shown = was if len(was) < 300 else f"{was[:300]}..."
+        raise pytest.UsageError(
+            f"--resume {folder}: this run was made with other settings ({changed[0]}: {shown}); "
+            "resume it with the same ones"
+        )
+
+
+def _unusable(folder: Path, doing: str, error: Exception) -> pytest.UsageError:
+    what = getattr(error, "strerror", None) or str(error)
+    return pytest.UsageError(f"the run {folder} can't be {doing}: {what}")

@@ -119,8 +119,12 @@ class Request:
         """Id to net spec, in the order asked for."""
         from xai_core.nets import STUDY_NETS, get_spec
 
-        specs = [get_spec(name) for name in self.options.nets or STUDY_NETS]
-        return {spec.id: spec for spec in specs}
+        specs: dict[str, NetSpec] = {}
+        for name in self.options.nets or STUDY_NETS:
+            spec = get_spec(name)
+            if specs.setdefault(spec.id, spec) is not spec:
+                raise BadInput(f"--net {name} and another net are both called {spec.id!r}")
+        return specs
 
     @cached_property
     def weights(self) -> dict[str, str | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from xai_core.errors import BadInput
 from xai_core.pytest_plugin.folder import MAPS, PARTS
 from xai_core.pytest_plugin.options import Options
 from xai_core.pytest_plugin.request import Place, Request
-from xai_core.types import ORIGINAL, Net, Outcome, Record, Sample
+from xai_core.types import ORIGINAL, Net, NoRecord, Outcome, Record, Sample
 
 if TYPE_CHECKING:
     from xai_core.engine import AutogradEngine
@@ -37,6 +37,7 @@ class Run(Request):
 
     def __init__(self, options: Options, place: Place) -> None:
         super().__init__(options, place)
+        self.planned = 0  # cells
         self.started = datetime.now().astimezone()
         self._plan: dict[tuple[str, str], dict[str, dict[str, None]]] = {}
         self._chunks: dict[tuple[str, str], dict[str, Chunk]] = {}
@@ -88,15 +89,11 @@ class Run(Request):
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def plan(self, cells: Iterable[tuple[str, str, str, str]]) -> None:
+    def plan(self, cells: Collection[tuple[str, str, str, str]]) -> None:
         """Say which (net, size, sample, method) will be asked for, in their order."""
+        self.planned = len(cells)
         for net, size, sample, method in cells:
             self._plan.setdefault((net, size), {}).setdefault(sample, {})[method] = None
-
-    @property
-    def planned(self) -> int:
-        """Number of cells of the plan."""
-        return sum(len(m) for samples in self._plan.values() for m in samples.values())
 
     def outcome(self, net: Net, size: str, sample: str, method: str) -> Outcome:
         """The record of a cell, or why there is none; computes the cell's chunk if need be.
@@ -145,7 +142,7 @@ class Run(Request):
         options, data, engine = self.options, self.data, self.engine
         key = chunk_key(chunk, net, data, engine, options.dilation)
         stored = self.store.read(key)
-        if stored is not None and self._has_maps(stored):
+        if stored is not None and self._is_complete(stored, chunk, net):
             return stored
         maps: list[MapOf] = []
         outcomes = run_chunk(
@@ -157,17 +154,22 @@ class Run(Request):
             dilation=options.dilation,
             keep_map=maps.append if options.save_maps else None,
         )
-        self.store.write(key, outcomes)
         if maps:
             from xai_core.report.maps import save_map
 
             for entry in maps:
                 save_map(self.folder / MAPS, entry.cell, entry.map, entry.image)
+        self.store.write(key, outcomes)  # last: a part says that its maps are there
         return outcomes
 
-    def _has_maps(self, outcomes: Iterable[Outcome]) -> bool:
+    def _is_complete(self, outcomes: Sequence[Outcome], chunk: Chunk, net: Net) -> bool:
+        """Whether nothing is missing, and nothing failed that may work when it is tried again."""
         from xai_core.report.maps import map_files
 
+        cells = {(net.id, chunk.size, s.id, m) for s in chunk.samples for m in chunk.methods}
+        failed = any(isinstance(o, NoRecord) and o.kind == "failed" for o in outcomes)
+        if failed or {outcome.cell for outcome in outcomes} != cells:
+            return False
         if not self.options.save_maps:
             return True
         files = (

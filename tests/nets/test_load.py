@@ -1,0 +1,154 @@
+"""A spec becomes a net: seeded without a trace, frozen, in evaluation mode, of the asked dtype."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.reference.images import resize
+from xai_core.errors import BadInput, UnknownChoice
+from xai_core.nets import NetSpec, get_spec, load_net
+from xai_core.nets.preprocess import preprocess, size_of
+from xai_core.nets.spec import IMAGENET_MEAN, IMAGENET_STD, NETS, STUDY_NETS
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.fc = nn.Linear(4, 5)
+
+    def forward(self, x):
+        return self.fc(self.norm(self.conv(x)).relu().mean(dim=(2, 3)))
+
+
+SPEC = NetSpec("small", Small)
+
+
+def values(net) -> list[torch.Tensor]:
+    return list(net.module.state_dict().values())
+
+
+def test_a_seed_always_gives_the_same_weights_and_another_seed_others():
+    first, again, other = (load_net(SPEC, w) for w in ("random:3", "random:3", "random:4"))
+    torch.manual_seed(99)
+    later = load_net(SPEC, "random:3")
+    for net in (again, later):
+        assert all(torch.equal(a, b) for a, b in zip(values(first), values(net), strict=True))
+        assert net.weights == first.weights
+    assert not torch.equal(first.module.conv.weight, other.module.conv.weight)
+    assert other.weights.sha256 != first.weights.sha256
+
+
+def test_random_is_random_0():
+    assert load_net(SPEC, "random").weights == load_net(SPEC, "random:0").weights
+
+
+def test_random_weights_say_so():
+    assert load_net(SPEC, "random:3").weights.label == "random:3"
+    assert load_net(SPEC, "random:3").weights.random
+    assert not load_net(SPEC).weights.random
+
+
+def test_the_global_generators_are_not_disturbed():
+    def draw():
+        return torch.rand(3).tolist(), np.random.rand(), random.random()
+
+    def seed():
+        torch.manual_seed(7)
+        np.random.seed(7)
+        random.seed(7)
+
+    seed()
+    expected = draw()
+    seed()
+    for name in ("squeezenet1_1", "googlenet"):
+        load_net(get_spec(name), "random:5")
+    assert draw() == expected
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_loaded_net_is_ready_to_be_explained(dtype):
+    net = load_net(SPEC, "random", dtype=dtype)
+    assert not any(child.training for child in net.module.modules())
+    assert not any(p.requires_grad for p in net.module.parameters())
+    assert {p.dtype for p in net.module.parameters()} == {dtype}
+    assert (net.id, net.target_layer) == ("small", "norm")
+
+
+def test_the_dtype_does_not_change_what_the_weights_are():
+    single, double = (load_net(SPEC, "random", dtype=d) for d in (torch.float32, torch.float64))
+    assert single.weights == double.weights
+    assert torch.equal(single.module.conv.weight.double(), double.module.conv.weight)
+
+
+def test_a_net_without_a_target_layer_is_named():
+    spec = NetSpec("flat", lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 224 * 224, 2)))
+    with pytest.raises(BadInput, match=r"^flat: no pooling"):
+        load_net(spec, "random")
+
+
+def test_the_study_has_its_nets_and_layers():
+    layers = {name: NETS.get(name).target_layer for name in STUDY_NETS}
+    assert layers == {
+        "alexnet": "features.11",
+        "vgg19": "features.35",
+        "resnet152": "layer4",
+        "squeezenet1_0": "features.12",
+    }
+    for name in STUDY_NETS:
+        spec = NETS.get(name)
+        assert (spec.mean, spec.std) == (IMAGENET_MEAN, IMAGENET_STD)
+        assert spec.class_names[950] == "orange"
+
+
+def test_a_users_net_is_found_by_its_path(tmp_path, monkeypatch):
+    (tmp_path / "users_nets.py").write_text(
+        "from torch import nn\nfrom xai_core.nets import NetSpec\n"
+        "SPEC = NetSpec('mine', nn.Identity)\nOTHER = 3\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert get_spec("users_nets:SPEC").id == "mine"
+    with pytest.raises(BadInput, match="is a int, not an"):
+        get_spec("users_nets:OTHER")
+    for missing in ("users_nets:NOTHING", "no_such_module:SPEC"):
+        with pytest.raises(BadInput, match="can't be imported"):
+            get_spec(missing)
+
+
+@pytest.mark.parametrize("name", ["resnet1", "fcn_resnet50", "raft_large"])
+def test_what_is_no_classification_net_is_unknown(name):
+    with pytest.raises(UnknownChoice, match="known: alexnet, "):
+        get_spec(name)
+
+
+def picture(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_an_image_at_its_own_size_is_only_normalised():
+    image, net = picture(5, 7), load_net(SPEC, "random", dtype=torch.float64)
+    expected = (image / 255 - IMAGENET_MEAN) / IMAGENET_STD
+    ours = preprocess(image, "original", net)
+    assert ours.dtype == torch.float64
+    np.testing.assert_allclose(ours[0].permute(1, 2, 0), expected, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("size", [6, 18, 40])
+def test_resizing_is_bilinear_antialiased_and_keeps_no_aspect_ratio(size):
+    image, net = picture(12, 24), load_net(SPEC, "random", dtype=torch.float64)
+    assert size_of(image, str(size)) == (size, size)
+    expected = (resize(image, size, size) - IMAGENET_MEAN) / IMAGENET_STD
+    ours = preprocess(image, str(size), net)[0].permute(1, 2, 0)
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-12)
+
+
+def test_the_callers_image_is_not_touched():
+    image = picture(5, 7)
+    image.setflags(write=False)
+    preprocess(image, "4", load_net(SPEC, "random"))

@@ -1,0 +1,104 @@
+"""Imports go one way: each part of the package may use the parts below it and no others."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+BELOW: dict[str, set[str]] = {
+    "errors": set(),
+    "types": set(),
+    "registry": {"errors"},
+    "relu_rules": {"errors"},
+    "signals": {"relu_rules"},
+    "metrics": {"registry"},
+    "methods": {"errors", "registry", "signals", "relu_rules"},
+    "data": {"errors", "registry", "types"},
+    "nets": {"errors", "registry", "types"},
+    "engine": {"errors", "types", "methods", "signals", "relu_rules"},
+    "study": {"errors", "types", "data", "nets", "methods", "metrics", "engine"},
+    "store": {"errors", "types"},
+    "report": {"types"},
+    "pytest_plugin": {"errors", "types", "data", "nets", "methods", "engine", "study"}
+    | {"store", "report"},
+}
+"""What each part may import at run time; for annotations only, a part may look further."""
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(ROOT / "xai_core").parts[0].removesuffix(".py")
+
+
+def is_for_annotations(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def imports(node: ast.AST) -> set[str]:
+    """Dotted names that are imported at run time, anywhere in the module."""
+    found: set[str] = set()
+    for child in ast.iter_child_nodes(node):
+        if is_for_annotations(child):
+            continue
+        if isinstance(child, ast.Import):
+            found |= {alias.name for alias in child.names}
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, "imports are absolute"
+            found |= {f"{child.module}.{alias.name}" for alias in child.names}
+        found |= imports(child)
+    return found
+
+
+MODULES = {
+    path: imports(ast.parse(path.read_text("utf-8")))
+    for path in sorted((ROOT / "xai_core").rglob("*.py"))
+    if path.name != "__init__.py" or path.parent.name != "xai_core"
+}
+
+REPORTS = [f"report.{path.stem}" for path in MODULES if path.parent.name == "report"]
+
+
+def test_the_order_has_no_circle():
+    done: set[str] = set()
+    for part, below in BELOW.items():
+        assert below <= done, f"{part} stands above what it uses"
+        done.add(part)
+
+
+def test_every_part_has_its_place():
+    assert {part_of(path) for path in MODULES} == set(BELOW)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_imports_from_below_only(path):
+    part = part_of(path)
+    used = {name.split(".")[1] for name in MODULES[path] if name.startswith("xai_core.")}
+    used -= {"__version__"}
+    assert used <= BELOW[part] | {part}
+
+
+def test_only_the_plugin_imports_pytest():
+    users = {part_of(path) for path, names in MODULES.items() if any_of(names, "pytest", "_pytest")}
+    assert users == {"pytest_plugin"}
+
+
+@pytest.mark.parametrize("part", ["report", "metrics", "errors", "types", "registry", "store"])
+def test_parts_that_need_no_torch_do_not_import_it(part):
+    names = set().union(*(names for path, names in MODULES.items() if part_of(path) == part))
+    assert not any_of(names, "torch", "torchvision")
+
+
+@pytest.mark.parametrize("module", [*REPORTS, "metrics", "store", "pytest_plugin"])
+def test_torch_stays_out_at_run_time(module):
+    code = f"import sys, xai_core.{module}; sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+    assert done.returncode == 0
+
+
+def any_of(names: set[str], *packages: str) -> bool:
+    return any(name.split(".")[0] in packages for name in names)
