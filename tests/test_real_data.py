@@ -66,7 +66,7 @@ def records(data, net):
 def peer(imagenet_weights):
     module = torchvision.models.squeezenet1_0()
     module.load_state_dict(torch.load(imagenet_weights, weights_only=True))
-    return module.double().eval()
+    return module.double().eval().requires_grad_(False)
 
 
 def captum_maps(module, x: torch.Tensor, c: int) -> dict[str, np.ndarray]:

@@ -137,3 +137,9 @@ def test_a_broken_invariant_is_named(make_record):
     assert "> **FAILED**: 1 other tests" in text
     assert rows(text, "bench/test_invariants.py::test_it")[0][2] == "maps differ"
     assert "PARTIAL" not in text
+
+
+def test_many_unexplained_tests_are_counted_and_not_all_listed(make_record):
+    text = markdown.render(summary([make_record()], unexplained=[f"test_{i}" for i in range(500)]))
+    assert text.count("- `test_") == 20
+    assert "... and 480 more." in text

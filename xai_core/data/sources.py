@@ -38,7 +38,7 @@ def get_data_set(name: str) -> DataSet:
         module_name, _, attribute = name.partition(":")
         try:
             make = getattr(importlib.import_module(module_name), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
+        except Exception as error:  # the user's module may raise anything
             raise BadInput(f"the data set {name} can't be imported: {error}") from error
     else:
         raise UnknownChoice("data set", name, [*DATA_SETS, "package.module:DATASET"])

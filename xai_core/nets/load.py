@@ -33,7 +33,10 @@ def load_net(
     where = weights or spec.weights
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random_seed(where) or 0)
-        module = spec.build()
+        try:
+            module = spec.build()
+        except Exception as error:  # a user's function may raise anything
+            raise BadInput(f"{spec.id} can't be built: {error}") from error
     source = load_weights(spec.id, module, where)
     module = module.eval().requires_grad_(False)
     try:

@@ -75,7 +75,7 @@ def _import_spec(name: str) -> NetSpec:
     module_name, _, attribute = name.partition(":")
     try:
         spec = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # the user's module may raise anything
         raise BadInput(f"the net {name} can't be imported: {error}") from error
     if not isinstance(spec, NetSpec):
         raise BadInput(f"{name} is a {type(spec).__name__}, not an xai_core.nets.NetSpec")

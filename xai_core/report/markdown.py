@@ -13,6 +13,9 @@ RANDOM_NOTE = (
     "**Randomly initialised, never trained.** Their P is the architecture's own level, not a "
     "finding about the methods on a trained net."
 )
+MANY = 20
+"""Unexplained tests that are listed by name."""
+
 LEGEND = (
     "P is the share of a map's energy inside the dilated mask. *Chance* is the P of a uniform map "
     "(the dilated mask's share of the image), *gain* is mean P / chance: below 1 the method points "
@@ -32,7 +35,9 @@ def render(summary: Summary) -> str:
     parts += _gaps("Failed", [*summary.failed, *summary.broken])
     if summary.unexplained:
         parts += ["## Unexplained", "Planned, but nothing is known of them:"]
-        parts += [_bullets(f"`{test}`" for test in summary.unexplained)]
+        parts += [_bullets(f"`{test}`" for test in summary.unexplained[:MANY])]
+        if len(summary.unexplained) > MANY:
+            parts += [f"... and {len(summary.unexplained) - MANY} more."]
     parts += ["## Provenance", _bullets(f"**{k}**: {v}" for k, v in summary.provenance.items())]
     return "\n\n".join(parts) + "\n"
 
