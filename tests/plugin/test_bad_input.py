@@ -32,6 +32,7 @@ def output(result) -> str:
         (["--method=gradcam"], r"unknown method 'gradcam'; known: backprop, cam, deconvolution"),
         (["--size=big"], r"unknown size 'big'; known: original, or a number"),
         (["--size=0"], r"unknown size '0'"),
+        (["--size=99999"], r"unknown size '99999'; .*at most 8192"),
         (["--classes=dragon"], r"unknown class 'dragon'; known: banana, orange"),
         (["--classes=person"], r"'person' has no ImageNet-1k class: "),
         (["--classes=dog"], r"unknown class 'dog'; known: banana, orange"),
@@ -284,3 +285,19 @@ def test_a_report_that_cannot_be_written_is_said_and_not_green(suite, monkeypatc
     assert result.ret == pytest.ExitCode.INTERNAL_ERROR
     assert "the report can't be written: [Errno 30] Read-only" in output(result)
     assert "Guided Grad-CAM" in output(result)  # the table itself still comes
+
+
+def test_a_users_module_that_breaks_is_a_usage_error(suite):
+    (suite.path / "broken.py").write_text("SPEC = = 1")
+    result = suite.run("--net=broken:SPEC")
+    assert result.ret == USAGE
+    assert "the net broken:SPEC can't be imported: invalid syntax" in output(result)
+
+
+def test_a_users_build_that_raises_fails_by_a_sentence(suite):
+    (suite.path / "unbuilt.py").write_text(
+        "from xai_core.nets import NetSpec\nSPEC = NetSpec('unbuilt', lambda: 1 / 0, 'x')\n"
+    )
+    result = suite.run("--net=unbuilt:SPEC")
+    assert result.ret == FAILED
+    assert "unbuilt can't be built: division by zero" in output(result)

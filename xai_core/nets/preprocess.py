@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xai_core.errors import BadInput
 from xai_core.types import ORIGINAL, Net
 
 if TYPE_CHECKING:
@@ -31,9 +30,6 @@ def preprocess(image: Image, size: str, net: Net) -> Tensor:
 
     Returns:
         (1, 3, H, W), or (1, 3, N, N).
-
-    Raises:
-        BadInput: the size is beyond what can be computed.
     """
     parameter = next(net.module.parameters(), torch.zeros(()))
     # copy: torch can't take the read-only arrays that decoders give
@@ -41,12 +37,8 @@ def preprocess(image: Image, size: str, net: Net) -> Tensor:
     pixels = pixels.to(device=parameter.device, dtype=parameter.dtype) / 255
     target = size_of(image, size)
     if target != tuple(pixels.shape[-2:]):
-        try:
-            pixels = F.interpolate(
-                pixels, size=target, mode="bilinear", align_corners=False, antialias=True
-            )
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            raise BadInput(f"an image can't be resized to {size} pixels: {reason}") from error
+        pixels = F.interpolate(
+            pixels, size=target, mode="bilinear", align_corners=False, antialias=True
+        )
     mean, std = (pixels.new_tensor(v).view(1, 3, 1, 1) for v in (net.mean, net.std))
     return (pixels - mean) / std

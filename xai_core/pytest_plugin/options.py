@@ -13,6 +13,7 @@ from xai_core.data.select import STUDY_CLASSES
 from xai_core.types import ORIGINAL
 
 ALL = "all"
+LARGEST_SIZE = 8192
 SIZES = ("224", ORIGINAL)
 DTYPES = ("float32", "float64")
 
@@ -180,10 +181,11 @@ def _list(values: Iterable[str]) -> tuple[str, ...]:
 def _size(text: str) -> str:
     if text == ORIGINAL:
         return text
-    if text.isdecimal() and int(text) > 0:
+    if text.isdecimal() and 0 < int(text) <= LARGEST_SIZE:
         return str(int(text))
     raise pytest.UsageError(
-        f"unknown size {text!r}; known: {ORIGINAL}, or a number of pixels such as 224"
+        f"unknown size {text!r}; known: {ORIGINAL}, or a number of pixels such as 224, "
+        f"at most {LARGEST_SIZE}"
     )
 
 
