@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import twins
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from scipy import ndimage
 
+from tests.reference import masks as twin
 from xai_core.data.masks import dilate, resize_mask
 from xai_core.errors import BadInput
 
@@ -17,7 +17,7 @@ MASKS = npst.arrays(bool, SMALL).filter(lambda mask: mask.any())
 
 @given(MASKS, st.sampled_from([0.0, 0.2, 0.5, 1.0, 30.0]))
 def test_dilation_equals_the_twin(mask, share):
-    np.testing.assert_array_equal(dilate(mask, share), twins.dilate(mask, share))
+    np.testing.assert_array_equal(dilate(mask, share), twin.dilate(mask, str(share)))
 
 
 def test_dilation_on_a_large_mask_equals_scipys_distances():
@@ -53,7 +53,7 @@ def test_an_empty_mask_is_bad_input():
 @given(npst.arrays(bool, SMALL), st.integers(1, 15), st.integers(1, 15))
 def test_resizing_equals_the_twin(mask, height, width):
     np.testing.assert_array_equal(
-        resize_mask(mask, height, width), twins.resize_nearest(mask, height, width)
+        resize_mask(mask, height, width), twin.resize_nearest(mask, height, width)
     )
 
 
