@@ -80,10 +80,16 @@ def test_coarse_maps_are_the_twins_and_relu_comes_before_upsampling(seed):
 
 @pytest.mark.parametrize("metric", sorted(metrics.TWINS))
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("scale", [1.0, 1e-140, 1e150])
-def test_a_metric_is_its_twin(metric, seed, scale):
+@pytest.mark.parametrize(
+    ("scale", "dtype"),
+    [
+        *((scale, np.float64) for scale in (1.0, 1e-140, 1e150)),
+        *((scale, np.float32) for scale in (1.0, 1e-30, 1e37)),
+    ],
+)
+def test_a_metric_is_its_twin(metric, seed, scale, dtype):
     generator = np.random.default_rng(seed)
-    values = generator.normal(size=(3, 7, 5)) * scale
+    values = (generator.normal(size=(3, 7, 5)) * scale).astype(dtype)
     mask = generator.random((7, 5)) < 0.4
     ours = METRICS.get(metric)(values, mask)
     expected = metrics.TWINS[metric](values, mask)

@@ -43,7 +43,7 @@ def dilate(mask: Mask, dilation: float) -> Mask:
     area = int(mask.sum())
     if area == 0:
         raise BadInput("the mask has no pixel at this size")
-    # Rounded first: 1.2 * 15 must be 18, not the next integer after 18.000000000000004.
+    # Rounded first: in floats 1.1 * 50 is 55.00000000000001, whose next integer is 56.
     target = min(math.ceil(round((1 + dilation) * area, 6)), mask.size)
     if target <= area:
         return mask
