@@ -221,6 +221,10 @@ def _score(
     if method.id in result.failed:
         return NoRecord(*cell, "failed", result.failed[method.id])
     values = result.maps[method.id][i].cpu().numpy()
+    try:
+        metrics = _measure(values, entry.dilated)
+    except BadInput as error:
+        return NoRecord(*cell, "failed", str(error))
     logits = result.logits[i].double()
     target = int(result.targets[i])
     return Record(
@@ -239,11 +243,7 @@ def _score(
         channels=values.shape[0],
         map_min=float(values.min()),
         map_max=float(values.max()),
-        metrics={
-            column: float(value)
-            for name in METRICS
-            for column, value in METRICS.get(name)(values, entry.dilated).items()
-        },
+        metrics=metrics,
         zero_energy=not np.any(values),
         dead_logit=float(logits[target]) == 0.0,
         chance=float(entry.dilated.mean()),
@@ -263,3 +263,19 @@ def _score(
         torch=torch.__version__,
         seconds=seconds,
     )
+
+
+def _measure(values: Map, mask: Mask) -> dict[str, float]:
+    """All columns of all metrics; `BadInput` names a metric that can't be used."""
+    columns: dict[str, float] = {}
+    for name in METRICS:
+        try:
+            found = {
+                column: float(value) for column, value in METRICS.get(name)(values, mask).items()
+            }
+        except Exception as error:  # a plug-in's metric may raise anything
+            raise BadInput(f"the metric {name} failed: {error}") from error
+        if not np.isfinite(list(found.values())).all():
+            raise BadInput(f"the metric {name} gave a value that is no finite number")
+        columns |= found
+    return columns

@@ -75,3 +75,19 @@ def test_the_nets_page_shows_a_spec_that_runs(suite):
     torch.save(tinynet.Counted(gap=True).state_dict(), suite.path / "checkpoint.pth")
     suite.run("--net=mine:SPEC", "--weights=my_net=checkpoint.pth").assert_outcomes(passed=24)
     assert {(r["net"], r["weights"]) for r in suite.records()} == {("my_net", "checkpoint.pth")}
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ("1 / 0", "the metric positive_mass failed: division by zero"),
+        ("{'x': float('nan')}", "the metric positive_mass gave a value that is no finite number"),
+    ],
+)
+def test_a_metric_that_breaks_fails_by_name(package, body, sentence):
+    (package.path / "others" / "positive_mass.py").write_text(
+        f"def positive_mass(map, mask):\n    return {body}\n"
+    )
+    result = package.process("--method=cam")
+    result.assert_outcomes(failed=4)
+    assert sentence in result.stdout.str()
