@@ -21,7 +21,7 @@ from xai_core.pytest_plugin.aggregate import (
     cell_of,
     is_dry,
 )
-from xai_core.pytest_plugin.folder import MANIFEST, SETTINGS, new_folder, open_folder
+from xai_core.pytest_plugin.folder import MANIFEST, ensure_open, new_folder, open_folder
 from xai_core.pytest_plugin.options import Options, add_options
 from xai_core.pytest_plugin.request import Place
 from xai_core.pytest_plugin.run import RUN, Run
@@ -98,9 +98,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     cells = [cell for cell in map(cell_of, session.items) if cell]
     run = session.config.stash[RUN]
     run.plan(cells)
-    if cells and run.place.xdist and not (run.folder / SETTINGS).exists():
+    if cells and run.place.xdist:
         with suppress(pytest.UsageError):  # no option was given; items say what can't be written
-            open_folder(run)
+            ensure_open(run)
 
 
 @pytest.hookimpl(wrapper=True)

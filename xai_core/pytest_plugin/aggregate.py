@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from xai_core.pytest_plugin.folder import MANIFEST, PARTS, SETTINGS, discard, open_folder
+from xai_core.pytest_plugin.folder import MANIFEST, PARTS, discard, ensure_open
 from xai_core.pytest_plugin.run import Run, sorted_records
 from xai_core.report.summary import Gap, Summary, Timing
 
@@ -154,10 +154,8 @@ class Aggregator:
             write(f"ERROR: {self._problem}", red=True)
 
     def _open(self) -> None:
-        if (self._run.folder / SETTINGS).exists() and not self._run.options.resume:
-            return
         try:
-            open_folder(self._run)
+            ensure_open(self._run)
         except pytest.UsageError as error:
             pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
 
@@ -166,8 +164,7 @@ class Aggregator:
         from xai_core.store import record_line, write_atomically
 
         run = self._run
-        if not (run.folder / SETTINGS).exists():  # under xdist nobody may have opened it yet
-            open_folder(run)
+        ensure_open(run)  # under xdist nobody may have done so yet
         records = sorted_records(run.store.all())
         there = {record.cell for record in records}
         gaps = {cell: gap for cell, gap in self._gaps.items() if cell not in there}

@@ -113,6 +113,16 @@ def open_folder(request: Request) -> None:
         raise _unusable(request.folder, doing, error) from error
 
 
+def ensure_open(request: Request) -> None:
+    """Open the folder unless that has been done, here or in another process of the session.
+
+    Raises:
+        pytest.UsageError: see `open_folder`.
+    """
+    if not (request.folder / SETTINGS).exists():
+        open_folder(request)
+
+
 def _pinned(weights: str | None) -> str:
     """A file by its name and content: it may have been replaced, or be named from elsewhere."""
     if weights is None:
