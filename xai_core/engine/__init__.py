@@ -2,5 +2,6 @@
 
 from xai_core.engine.autograd import AutogradEngine
 from xai_core.engine.engine import Attributions, Engine
+from xai_core.engine.fused import FallsBack, FusedEngine
 
-__all__ = ["Attributions", "AutogradEngine", "Engine"]
+__all__ = ["Attributions", "AutogradEngine", "Engine", "FallsBack", "FusedEngine"]

@@ -14,7 +14,13 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from xai_core.engine.capture import Captured, class_weights, evaluation_mode, watch
-from xai_core.engine.engine import Attributions, choose_targets, combine
+from xai_core.engine.engine import (
+    Attributions,
+    check_logits,
+    choose_targets,
+    combine,
+    no_gradient_at_target,
+)
 from xai_core.errors import BadInput, Unsupported, XaiError
 from xai_core.methods import Method
 from xai_core.relu_rules import ReluRule, ReluRules
@@ -70,7 +76,7 @@ class AutogradEngine:
                 score = logits.gather(1, targets.unsqueeze(1)).sum()
                 signals |= _backward(net, score, images, captured, gradients, rules, needs)
         maps, refused, failed = combine(methods, signals, missing)
-        return Attributions(maps, refused, failed, logits.detach(), targets)
+        return Attributions(maps, refused, failed, logits.detach(), targets, self.id)
 
 
 def _forward(net: Net, images: Tensor, rules: ReluRules | None) -> Tensor:
@@ -85,11 +91,7 @@ def _forward(net: Net, images: Tensor, rules: ReluRules | None) -> Tensor:
         height, width = images.shape[-2:]
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BadInput(f"{net.id} can't take a {width}x{height} image: {reason}") from error
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        raise BadInput(f"{net.id} does not give logits of shape (batch, classes)")
-    if not torch.isfinite(logits).all():
-        raise BadInput(f"{net.id} gives NaN or infinite logits; are its weights whole?")
-    return logits
+    return check_logits(net, logits)
 
 
 def _drop_rules_without_definition(
@@ -121,7 +123,7 @@ def _backward(
     }
     if ACTIVATION_GRADIENT in needs:
         if not captured.edges:
-            raise BadInput(f"no gradient reaches the target layer {net.target_layer} of {net.id}")
+            raise no_gradient_at_target(net)
         wanted.setdefault(ReluRule.PLAIN, {})[ACTIVATION_GRADIENT] = captured.edges[0]
     result: dict[Signal, Tensor] = {}
     for i, (rule, inputs) in enumerate(wanted.items(), start=1):

@@ -25,6 +25,7 @@ class Attributions:
         failed: method id to the reason why its map can't be used.
         logits: (B, classes), detached.
         targets: (B,), the output that was explained in each image.
+        engine: id of the engine that computed this.
     """
 
     maps: Mapping[str, Tensor]
@@ -32,6 +33,7 @@ class Attributions:
     failed: Mapping[str, str]
     logits: Tensor
     targets: Tensor
+    engine: str
 
 
 class Engine(Protocol):
@@ -54,6 +56,24 @@ class Engine(Protocol):
         Raises:
             BadInput: the net can't take these images, or a candidate is not among its outputs.
         """
+
+
+def check_logits(net: Net, logits: object) -> Tensor:
+    """The net's output, if it is (B, classes) and finite.
+
+    Raises:
+        BadInput: it is not.
+    """
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        raise BadInput(f"{net.id} does not give logits of shape (batch, classes)")
+    if not torch.isfinite(logits).all():
+        raise BadInput(f"{net.id} gives NaN or infinite logits; are its weights whole?")
+    return logits
+
+
+def no_gradient_at_target(net: Net) -> BadInput:
+    """The error of a target layer that the logits don't depend on."""
+    return BadInput(f"no gradient reaches the target layer {net.target_layer} of {net.id}")
 
 
 def choose_targets(net: Net, logits: Tensor, candidates: Sequence[Sequence[int]]) -> Tensor:
