@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -19,6 +21,7 @@ from xai_core.engine.engine import (
     no_gradient_at_target,
 )
 from xai_core.engine.fused import walk
+from xai_core.engine.fused.onednn import find
 from xai_core.engine.fused.plan import Folded, Plan, make_plan
 from xai_core.engine.fused.tape import NotRecordable, Tape, Twin
 from xai_core.errors import Unsupported
@@ -35,6 +38,10 @@ from xai_core.signals import (
 from xai_core.types import Net
 
 
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+
 class FallsBack(UserWarning):
     """A net is explained by the simple engine, because the walk does not know it."""
 
@@ -42,13 +49,17 @@ class FallsBack(UserWarning):
 class FusedEngine:
     """See the module. What the walk does not know goes to `AutogradEngine`, with a warning.
 
+    Args:
+        onednn: whether torch's private oneDNN operators may serve where they are faster.
+
     A net is recorded once for each size of image, and again when its parameters, buffers, modules
     or target layer change.
     """
 
     id = "fused"
 
-    def __init__(self) -> None:
+    def __init__(self, onednn: bool = True) -> None:
+        self._onednn = onednn
         self._simple = AutogradEngine()
         self._prepared: WeakKeyDictionary[nn.Module, _Prepared] = WeakKeyDictionary()
         self._warned: set[tuple[str, str]] = set()
@@ -74,8 +85,10 @@ class FusedEngine:
         state = _state(net)
         prepared = self._prepared.get(net.module)
         if prepared is None or prepared.state != state:
-            prepared = self._prepared[net.module] = _Prepared(net, state)
-        return prepared.plan(tuple(images.shape[1:]), images.dtype, needs)
+            onednn = self._onednn and images.dtype == torch.float32 and images.device.type == "cpu"
+            prepared = _Prepared(net, state, onednn)
+            self._prepared[net.module] = prepared
+        return prepared.plan(images, needs)
 
 
 def _state(net: Net) -> tuple[object, ...]:
@@ -98,9 +111,10 @@ class _Prepared:
     Args:
         net: the net.
         state: its state.
+        onednn: whether to look for oneDNN's private operators.
     """
 
-    def __init__(self, net: Net, state: tuple[object, ...]) -> None:
+    def __init__(self, net: Net, state: tuple[object, ...], onednn: bool) -> None:
         self.state = state
         self._target_layer = net.target_layer
         self._twin: Twin | NotRecordable
@@ -109,37 +123,55 @@ class _Prepared:
         except NotRecordable as reason:
             self._twin = reason
         self._folded = Folded()
-        self._tapes: dict[tuple[int, ...], Tape | NotRecordable] = {}
-        self._plans: dict[tuple[tuple[int, ...], frozenset[Signal]], Plan] = {}
+        self._onednn = find() if onednn else None
+        self._tapes = _Recent[tuple[int, ...], Tape | NotRecordable]()
+        self._plans = _Recent[tuple[torch.Size, frozenset[Signal]], Plan]()
 
-    def plan(
-        self, shape: tuple[int, ...], dtype: torch.dtype, needs: frozenset[Signal]
-    ) -> Plan:
-        """The plan for images of a shape.
+    def plan(self, images: Tensor, needs: frozenset[Signal]) -> Plan:
+        """The plan for a batch of images.
 
         Raises:
             NotRecordable: the walk does not know this net, or not at this size.
         """
-        if (shape, needs) not in self._plans:
+
+        def make() -> Plan:
             rules = [rule for rule, signal in INPUT_GRADIENT.items() if signal in needs]
-            tape = self._tape(shape, dtype)
-            self._plans[shape, needs] = make_plan(
-                tape, rules, ACTIVATION_GRADIENT in needs, self._folded
-            )
-        return self._plans[shape, needs]
+            at_target = ACTIVATION_GRADIENT in needs
+            tape = self._tape(tuple(images.shape[1:]), images.dtype)
+            return make_plan(tape, len(images), rules, at_target, self._folded, self._onednn)
+
+        return self._plans.get((images.shape, needs), make)
 
     def _tape(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tape:
-        if isinstance(self._twin, NotRecordable):
-            raise self._twin
-        if shape not in self._tapes:
+        def record() -> Tape | NotRecordable:
+            if isinstance(self._twin, NotRecordable):
+                return self._twin
             try:
-                self._tapes[shape] = self._twin.record(shape, dtype, self._target_layer)
+                return self._twin.record(shape, dtype, self._target_layer)
             except NotRecordable as reason:
-                self._tapes[shape] = reason
-        tape = self._tapes[shape]
+                return reason
+
+        tape = self._tapes.get(shape, record)
         if isinstance(tape, NotRecordable):
             raise tape
         return tape
+
+
+class _Recent(Generic[_Key, _Value]):
+    """The values that were used last; others are made anew, so that memory stays flat."""
+
+    _AT_MOST = 16
+
+    def __init__(self) -> None:
+        self._values: OrderedDict[_Key, _Value] = OrderedDict()
+
+    def get(self, key: _Key, make: Callable[[], _Value]) -> _Value:
+        if key not in self._values:
+            self._values[key] = make()
+        self._values.move_to_end(key)
+        while len(self._values) > self._AT_MOST:
+            self._values.popitem(last=False)
+        return self._values[key]
 
 
 def _explain(

@@ -139,6 +139,16 @@ class Convolution(Operator):
             ),
         )
 
+    def output_size(self, size: Sequence[int]) -> tuple[int, int]:
+        """Rows and columns of the output for an input's rows and columns."""
+        height, width = (
+            (size[i] + 2 * self.padding[i] - self.dilation[i] * (self.weight.shape[2 + i] - 1) - 1)
+            // self.stride[i]
+            + 1
+            for i in (0, 1)
+        )
+        return height, width
+
     def backward_row(self, row: ClassRow, kept: Any, rules: Rules) -> Tensor | None:
         if self.weight.shape[2:] != (1, 1) or self.groups != 1 or self.stride != (1, 1):
             return None

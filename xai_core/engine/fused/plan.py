@@ -10,10 +10,12 @@ from xai_core.engine.fused.operators import (
     BatchNorm,
     Concatenate,
     Convolution,
+    Linear,
     MaxPool,
     Relu,
     Rules,
 )
+from xai_core.engine.fused.onednn import OneDnn
 from xai_core.engine.fused.tape import IMAGE, Node, Tape
 from xai_core.relu_rules import ReluRule
 
@@ -87,15 +89,22 @@ class Folded:
 
 
 def make_plan(
-    tape: Tape, image_rules: Iterable[ReluRule], target_gradient: bool, folded: Folded
+    tape: Tape,
+    batch: int,
+    image_rules: Iterable[ReluRule],
+    target_gradient: bool,
+    folded: Folded,
+    onednn: OneDnn | None,
 ) -> Plan:
     """Plan the walk.
 
     Args:
         tape: what the net does.
+        batch: number of images.
         image_rules: rules whose gradient at the image is wanted.
         target_gradient: whether the plain gradient at the target layer is wanted.
         folded: the net's convolutions that swallowed their batch normalisation.
+        onednn: the net's private operators; None for public ones alone.
     """
     wanted = set(image_rules)
     at_image = tuple(rule for rule in _ORDER if rule in wanted)
@@ -107,6 +116,8 @@ def make_plan(
     nodes = _relu_after_concatenation(nodes, observed, shapes)
     nodes = _relu_before_pooling(nodes, observed)
     rules = _rules_of_slots(nodes, tape, at_image, target_gradient)
+    if onednn is not None:
+        nodes = _with_onednn(nodes, observed, shapes, rules, batch, onednn)
     return Plan(
         tape,
         tuple(_steps(nodes, observed, rules)),
@@ -202,6 +213,40 @@ def _rules_of_slots(
     with_plain = tuple(r for r in _ORDER if r in at_image or r is ReluRule.PLAIN)
     slots = {IMAGE, *(node.output for node in nodes)}
     return {slot: with_plain if target_gradient and slot in above else at_image for slot in slots}
+
+
+def _with_onednn(
+    nodes: list[Node],
+    observed: set[int],
+    shapes: Mapping[int, tuple[int, ...]],
+    rules: Mapping[int, Rules],
+    batch: int,
+    onednn: OneDnn,
+) -> list[Node]:
+    """Replace what oneDNN's private operators do faster."""
+    reader = _only_reader(nodes, observed)
+    result = []
+    swallowed: dict[int, Node] = {}  # by the slot of a ReLU that its convolution does
+    for node in nodes:
+        if node.output in swallowed:
+            node = swallowed[node.output]
+        elif isinstance(node.operator, Linear):
+            node = replace(node, operator=onednn.linear(node.operator))
+        elif isinstance(node.operator, Convolution):
+            following = reader.get(node.output)
+            relu = following.operator if following else None
+            size = (batch, *shapes[node.inputs[0]])
+            carried = len(rules[node.inputs[0]]) * batch
+            is_relu = isinstance(relu, Relu)
+            ruled = isinstance(relu, Relu) and relu.ruled
+            operator = onednn.convolution(node.operator, is_relu, ruled, size, carried)
+            if operator is not None:
+                node = replace(node, operator=operator)
+                if is_relu and following is not None:
+                    swallowed[following.output] = Node(operator, node.inputs, following.output)
+                    continue
+        result.append(node)
+    return result
 
 
 def _steps(nodes: list[Node], observed: set[int], rules: Mapping[int, Rules]) -> Iterable[Step]:
