@@ -46,12 +46,13 @@ class Method:
         expected = (batch, self.channels, height, width)
         if tuple(maps.shape) != expected:
             raise BadInput(f"{self.id} gave a map of shape {tuple(maps.shape)}, not {expected}")
-        if not torch.isfinite(maps).all():
+        least, largest = torch.aminmax(maps)  # NaN if there is one
+        if not (torch.isfinite(least) and torch.isfinite(largest)):
             raise BadInput(
                 f"{self.id} gave NaN or infinite values (signals out of the range of {maps.dtype}; "
                 "try --dtype float64)"
             )
-        if self.non_negative and bool((maps < 0).any()):
+        if self.non_negative and least < 0:
             raise BadInput(f"{self.id} gave negative values, which it declares not to")
         return maps
 

@@ -22,7 +22,7 @@ from xai_core.engine.engine import (
 )
 from xai_core.engine.fused import walk
 from xai_core.engine.fused.onednn import find
-from xai_core.engine.fused.plan import Folded, Plan, make_plan
+from xai_core.engine.fused.plan import Plan, Prepared, make_plan
 from xai_core.engine.fused.tape import NotRecordable, Tape, Twin
 from xai_core.errors import Unsupported
 from xai_core.methods import Method
@@ -82,27 +82,43 @@ class FusedEngine:
             return _explain(net, plan, images, candidates, methods, needs)
 
     def _plan(self, net: Net, images: Tensor, needs: frozenset[Signal]) -> Plan:
-        state = _state(net)
         prepared = self._prepared.get(net.module)
-        if prepared is None or prepared.state != state:
+        if prepared is None or not prepared.state.is_of(net):
             onednn = self._onednn and images.dtype == torch.float32 and images.device.type == "cpu"
-            prepared = _Prepared(net, state, onednn)
+            prepared = _Prepared(net, onednn)
             self._prepared[net.module] = prepared
         return prepared.plan(images, needs)
 
 
-def _state(net: Net) -> tuple[object, ...]:
-    """Changes whenever the net does: its modules, hooks, parameters and buffers, in place too."""
-    modules = [
-        (id(child), len(child._forward_hooks), len(child._forward_pre_hooks))
-        for child in net.module.modules()
-    ]
-    tensors = [
-        (id(tensor), tensor.data_ptr(), tensor._version)
-        for group in (net.module.parameters(), net.module.buffers())
-        for tensor in group
-    ]
-    return net.target_layer, tuple(modules), tuple(tensors)
+class _State:
+    """What a net consisted of; tells whether it still does.
+
+    Holds on to all but the net itself, so that ids stay theirs and the net can still be freed.
+
+    Args:
+        net: the net.
+    """
+
+    def __init__(self, net: Net) -> None:
+        self._target_layer = net.target_layer
+        self._modules = list(net.module.modules())[1:]
+        self._tensors = [*net.module.parameters(), *net.module.buffers()]
+        self._seen = self._look(net.module)
+
+    def is_of(self, net: Net) -> bool:
+        """Whether modules, hooks, parameters and buffers are the same, their values too."""
+        return net.target_layer == self._target_layer and self._look(net.module) == self._seen
+
+    def _look(self, root: nn.Module) -> list[object]:
+        found: list[object] = []
+        for module in (root, *self._modules):
+            found += map(id, module._modules.values())
+            found += map(id, module._parameters.values())
+            found += map(id, module._buffers.values())
+            found += (len(module._forward_hooks), len(module._forward_pre_hooks))
+        for tensor in self._tensors:
+            found += (tensor.data_ptr(), tensor._version)
+        return found
 
 
 class _Prepared:
@@ -110,19 +126,18 @@ class _Prepared:
 
     Args:
         net: the net.
-        state: its state.
         onednn: whether to look for oneDNN's private operators.
     """
 
-    def __init__(self, net: Net, state: tuple[object, ...], onednn: bool) -> None:
-        self.state = state
+    def __init__(self, net: Net, onednn: bool) -> None:
+        self.state = _State(net)
         self._target_layer = net.target_layer
         self._twin: Twin | NotRecordable
         try:
             self._twin = Twin(net.module)
         except NotRecordable as reason:
             self._twin = reason
-        self._folded = Folded()
+        self._prepared = Prepared()
         self._onednn = find() if onednn else None
         self._tapes = _Recent[tuple[int, ...], Tape | NotRecordable]()
         self._plans = _Recent[tuple[torch.Size, frozenset[Signal]], Plan]()
@@ -138,7 +153,7 @@ class _Prepared:
             rules = [rule for rule, signal in INPUT_GRADIENT.items() if signal in needs]
             at_target = ACTIVATION_GRADIENT in needs
             tape = self._tape(tuple(images.shape[1:]), images.dtype)
-            return make_plan(tape, len(images), rules, at_target, self._folded, self._onednn)
+            return make_plan(tape, len(images), rules, at_target, self._prepared, self._onednn)
 
         return self._plans.get((images.shape, needs), make)
 
@@ -189,7 +204,7 @@ def _explain(
     signals: dict[Signal, Tensor] = {INPUT: images.detach(), LOGITS: logits}
     missing: dict[Signal, str] = {}
     if needs & {ACTIVATION, ACTIVATION_GRADIENT, CLASSIFIER_WEIGHTS}:
-        captured = _captured(plan, run)
+        captured = _captured(net, plan, run)
         signals[ACTIVATION] = captured.activation(net)
         if CLASSIFIER_WEIGHTS in needs:
             try:
@@ -207,12 +222,13 @@ def _explain(
     return Attributions(maps, refused, failed, logits, targets, FusedEngine.id)
 
 
-def _captured(plan: Plan, run: walk.Forward) -> Captured:
+def _captured(net: Net, plan: Plan, run: walk.Forward) -> Captured:
     captured = Captured(outputs=[run.values[slot] for slot in plan.tape.targets])
     if plan.tape.classifier is not None:
-        captured.classifier, source, scores = plan.tape.classifier
-        captured.classifier_input, captured.classifier_output = (
-            run.values[source],
-            run.values[scores],
-        )
+        name, source, scores = plan.tape.classifier
+        layer = net.module.get_submodule(name)
+        assert isinstance(layer, nn.Linear | nn.Conv2d)
+        captured.classifier = layer
+        captured.classifier_input = run.values[source]
+        captured.classifier_output = run.values[scores]
     return captured

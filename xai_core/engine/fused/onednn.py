@@ -18,14 +18,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xai_core.engine.fused.operators import (
+    ClassRow,
     Convolution,
     Linear,
     Operator,
+    Relu,
     Rules,
     pass_relu,
 )
 
-_FEW_POSITIONS = 1024
+_FEW_POSITIONS = 2500
 """Output positions, batch included, up to which a convolution's weights are laid out in advance."""
 
 
@@ -160,12 +162,17 @@ class _Convolution(Operator):
         )
         return output, output if self.relu and self.ruled else None
 
+    def backward_row(self, row: ClassRow, kept: Any, rules: Rules) -> Tensor | ClassRow | None:
+        if kept is not None:
+            row = Relu().backward_row(row, kept, rules)
+        return self.conv.backward_row(row, None, rules)
+
     def backward(
         self, g: Tensor, kept: Any, shapes: Sequence[Sequence[int]], rules: Rules, owned: bool
     ) -> Sequence[Tensor]:
         if kept is not None:
             g = pass_relu(g, kept, rules, owned)
-        if self.backward_layout is None or len(g) != self.rows:
+        if self.backward_layout is None or g.shape[0] != self.rows:
             return self.conv.backward(g, None, shapes, rules, owned)
         return (
             _convolve(

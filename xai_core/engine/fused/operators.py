@@ -45,7 +45,7 @@ class ClassRow:
 
     def channels_of(self, rows: int) -> Tensor:
         """`targets` for each of ``rows`` rows, with as many dimensions as `values`."""
-        repeated = self.targets.repeat(rows // len(self.targets))
+        repeated = self.targets.repeat(rows // self.targets.shape[0])
         return repeated.view(-1, *(1 for _ in self.values.shape[1:]))
 
 
@@ -115,8 +115,6 @@ class Convolution(Operator):
         self, g: Tensor, kept: Any, shapes: Sequence[Sequence[int]], rules: Rules, owned: bool
     ) -> Sequence[Tensor]:
         size = shapes[0][1:]
-        if self._in_phases():
-            return (self._phases(g, size),)
         # Rows and columns at the far edge that no window reaches: stride leaves them over.
         left_over = tuple(
             size[i]
@@ -154,41 +152,57 @@ class Convolution(Operator):
             return None
         if self.padding != (0, 0):
             return None
-        weights = self.weight[row.targets].repeat(len(row.values) // len(row.targets), 1, 1, 1)
+        weights = self.weight[row.targets].repeat(row.values.shape[0] // row.targets.shape[0], 1, 1, 1)
         shape = (*weights.shape[:2], *row.values.shape[2:])
         result = row.values.new_empty(shape).to(memory_format=torch.channels_last)
         return torch.mul(row.values, weights, out=result)
 
-    def _in_phases(self) -> bool:
-        """Whether the gradient is a convolution with few outputs, which convolve slowly."""
-        strided = self.stride[0] == self.stride[1] > 1
-        return strided and self.groups == 1 and self.weight.shape[1] <= 4 and self._plain()
+    def in_phases(self) -> Convolution:
+        """The same; its gradient, if it is one with few outputs (slow), as a faster convolution."""
+        (stride, across), (kernel, width) = self.stride, self.weight.shape[2:]
+        few = self.weight.shape[1] <= 4 and self.groups == 1
+        if not few or stride != across or stride == 1 or kernel != width or self.dilation != (1, 1):
+            return self
+        taps = -(-kernel // stride)
+        padded = F.pad(self.weight, (0, taps * stride - kernel) * 2)
+        outputs, inputs = padded.shape[:2]
+        parts = padded.view(outputs, inputs, taps, stride, taps, stride).flip(2, 4)
+        phases = parts.permute(1, 3, 5, 0, 2, 4).reshape(-1, outputs, taps, taps)
+        return PhasedConvolution(
+            self.weight,
+            self.bias,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.groups,
+            phases.contiguous(memory_format=torch.channels_last),
+        )
 
-    def _plain(self) -> bool:
-        return self.dilation == (1, 1) and self.weight.shape[2] == self.weight.shape[3]
 
-    def _phases(self, g: Tensor, size: Sequence[int]) -> Tensor:
-        """``dx[s*q + r - p] = sum_t g[q - t] w[r + s*t]``: one stride-1 convolution for all r.
+@dataclass(frozen=True, eq=False)
+class PhasedConvolution(Convolution):
+    """``dx[s*q + r - p] = sum_t g[q - t] w[r + s*t]``: one stride-1 convolution for all r.
 
-        Its s * s outputs per channel are the phases r, which `pixel_shuffle` interleaves.
-        """
-        stride, taps = self.stride[0], -(-self.weight.shape[2] // self.stride[0])
-        images = F.conv2d(g, self._phase_weights(stride, taps), None, 1, taps - 1)
-        images = F.pixel_shuffle(images, stride)
+    Its s * s outputs per channel are the phases r, which `pixel_shuffle` interleaves.
+
+    Attributes:
+        phases: its weights, (channels * s * s, outputs, taps, taps).
+    """
+
+    phases: Tensor
+
+    def backward(
+        self, g: Tensor, kept: Any, shapes: Sequence[Sequence[int]], rules: Rules, owned: bool
+    ) -> Sequence[Tensor]:
+        size = shapes[0][1:]
+        images = F.conv2d(g, self.phases, None, 1, self.phases.shape[2] - 1)
+        images = F.pixel_shuffle(images, self.stride[0])
         # Rows and columns that no window reaches have no phase: they are zero.
         missing = [max(0, size[i] + self.padding[i] - images.shape[2 + i]) for i in (0, 1)]
         if any(missing):
             images = F.pad(images, (0, missing[1], 0, missing[0]))
         top, left = self.padding
-        return images[:, :, top : top + size[0], left : left + size[1]]
-
-    def _phase_weights(self, stride: int, taps: int) -> Tensor:
-        outputs, inputs, kernel, _ = self.weight.shape
-        padded = F.pad(self.weight, (0, taps * stride - kernel) * 2)
-        phases = padded.view(outputs, inputs, taps, stride, taps, stride).flip(2, 4)
-        return phases.permute(1, 3, 5, 0, 2, 4).reshape(
-            inputs * stride * stride, outputs, taps, taps
-        )
+        return (images[:, :, top : top + size[0], left : left + size[1]],)
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,8 +233,8 @@ class BatchNorm(Operator):
         return scale if self.weight is None else scale * self.weight
 
     def folded_into(self, convolution: Convolution) -> Convolution:
-        """One convolution that does what the two do; computed in float64."""
-        scale = (self.variance.double() + self.eps).rsqrt()
+        """One convolution that does what the two do."""
+        weight, scale = convolution.weight, (self.variance.double() + self.eps).rsqrt()
         if self.weight is not None:
             scale = scale * self.weight.double()
         bias = -self.mean.double()
@@ -229,9 +243,8 @@ class BatchNorm(Operator):
         bias = bias * scale
         if self.bias is not None:
             bias = bias + self.bias.double()
-        weight = convolution.weight
         return Convolution(
-            (weight.double() * scale.view(-1, 1, 1, 1)).to(weight.dtype),
+            weight * scale.to(weight.dtype).view(-1, 1, 1, 1),
             bias.to(weight.dtype),
             convolution.stride,
             convolution.padding,
@@ -253,13 +266,13 @@ class Linear(Operator):
     def backward(
         self, g: Tensor, kept: Any, shapes: Sequence[Sequence[int]], rules: Rules, owned: bool
     ) -> Sequence[Tensor]:
-        if g.is_cuda or len(g) > 4:
+        if g.is_cuda or g.shape[0] > 4:
             return (g @ self.weight,)
         # A few rows: row by row is memory-bound, while a small matrix product is slower than that.
-        return (torch.bmm(g.unsqueeze(1), self.weight.expand(len(g), -1, -1)).squeeze(1),)
+        return (torch.bmm(g.unsqueeze(1), self.weight.expand(g.shape[0], -1, -1)).squeeze(1),)
 
     def backward_row(self, row: ClassRow, kept: Any, rules: Rules) -> Tensor:
-        weights = self.weight[row.targets].repeat(len(row.values) // len(row.targets), 1)
+        weights = self.weight[row.targets].repeat(row.values.shape[0] // row.targets.shape[0], 1)
         return row.values * weights
 
 
@@ -288,7 +301,7 @@ class Relu(Operator):
         return (pass_relu(g, kept, rules, owned) if self.ruled else g,)
 
     def backward_row(self, row: ClassRow, kept: Tensor, rules: Rules) -> ClassRow:
-        index = row.channels_of(len(kept)).expand(-1, -1, *kept.shape[2:])
+        index = row.channels_of(kept.shape[0]).expand(-1, -1, *kept.shape[2:])
         values = row.values.expand(-1, -1, *kept.shape[2:])
         return ClassRow(pass_relu(values, kept.gather(1, index), rules, False), row.targets)
 
@@ -305,15 +318,15 @@ def pass_relu(g: Tensor, output: Tensor, rules: Rules, owned: bool) -> Tensor:
     Returns:
         (R * B, ...).
     """
-    g = _spread(g, len(output), rules, owned)
+    g = _spread(g, output.shape[0], rules, owned)
     _mask(g, output, rules)
-    _clamp(g, len(output), rules)
+    _clamp(g, output.shape[0], rules)
     return g
 
 
 def _spread(g: Tensor, batch: int, rules: Rules, owned: bool) -> Tensor:
     """A tensor to overwrite with a part for each rule."""
-    if len(g) < batch * len(rules):
+    if g.shape[0] < batch * len(rules):
         return torch.cat([g] * len(rules))
     return g if owned else g.clone()
 
@@ -322,7 +335,7 @@ def _mask(g: Tensor, output: Tensor, rules: Rules) -> None:
     """In place: ``g * (z > 0)`` for the rules that have it."""
     masking = sum(rule is not ReluRule.DECONVOLUTION for rule in rules)
     if masking:
-        masked = g[len(g) - masking * len(output) :].unflatten(0, (masking, len(output)))
+        masked = g[g.shape[0] - masking * output.shape[0] :].unflatten(0, (masking, output.shape[0]))
         torch.ops.aten.threshold_backward.grad_input(
             masked, output.expand(masked.shape), 0, grad_input=masked
         )
@@ -362,7 +375,7 @@ class MaxPool(Operator):
         self, g: Tensor, kept: Any, shapes: Sequence[Sequence[int]], rules: Rules, owned: bool
     ) -> Sequence[Tensor]:
         switches, output = kept
-        batch = len(switches)
+        batch = switches.shape[0]
         if output is not None:
             g = _spread(g, batch, rules, owned)
             _mask(g, output, rules)
@@ -383,18 +396,23 @@ class MaxPool(Operator):
         )
 
     def _unpool(self, g: Tensor, switches: Tensor, shape: Sequence[int]) -> Tensor:
-        times = len(g) // len(switches)
-        layout = memory_format(switches)
-        return torch.ops.aten.max_pool2d_with_indices_backward(
-            g.contiguous(memory_format=layout),
-            _shape_only(g, shape, layout),
-            self.kernel,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.ceil,
-            torch.cat([switches] * times) if times > 1 else switches,
-        )
+        batch, layout = switches.shape[0], memory_format(switches)
+        g = g.contiguous(memory_format=layout)
+        result = _empty(g, g.shape[0], shape, layout)
+        like = _empty(g, batch, shape, layout)
+        for part, above in zip(result.split(batch), g.split(batch), strict=True):
+            torch.ops.aten.max_pool2d_with_indices_backward.grad_input(
+                above,
+                like,
+                self.kernel,
+                self.stride,
+                self.padding,
+                self.dilation,
+                self.ceil,
+                switches,
+                grad_input=part,
+            )
+        return result
 
 
 def memory_format(tensor: Tensor) -> torch.memory_format:
@@ -404,11 +422,9 @@ def memory_format(tensor: Tensor) -> torch.memory_format:
     return torch.contiguous_format
 
 
-def _shape_only(g: Tensor, shape: Sequence[int], layout: torch.memory_format) -> Tensor:
-    """Stands for an input of which only shape and layout are asked; never written or read."""
-    return torch.empty(
-        (len(g), *shape), dtype=g.dtype, device=g.device, memory_format=layout
-    )
+def _empty(g: Tensor, rows: int, shape: Sequence[int], layout: torch.memory_format) -> Tensor:
+    """Memory of the kind of ``g``; as "input" of a backward operator only its shape is asked."""
+    return torch.empty((rows, *shape), dtype=g.dtype, device=g.device, memory_format=layout)
 
 
 @dataclass(frozen=True, eq=False)
@@ -425,7 +441,7 @@ class AveragePool(Operator):
         self, g: Tensor, kept: Any, shapes: Sequence[Sequence[int]], rules: Rules, owned: bool
     ) -> Sequence[Tensor]:
         layout = memory_format(g)
-        like = _shape_only(g, shapes[0], layout)
+        like = _empty(g, g.shape[0], shapes[0], layout)
         g = g.contiguous(memory_format=layout)
         return (torch.ops.aten.avg_pool2d_backward(g, like, *self.arguments),)
 
@@ -445,7 +461,7 @@ class AdaptiveAveragePool(Operator):
         if tuple(shapes[0][1:]) == self.size:
             return (g,)
         layout = memory_format(g)
-        like = _shape_only(g, shapes[0], layout)
+        like = _empty(g, g.shape[0], shapes[0], layout)
         g = g.contiguous(memory_format=layout)
         return (torch.ops.aten._adaptive_avg_pool2d_backward(g, like),)
 
@@ -469,13 +485,7 @@ class Mean(Operator):
         self, g: Tensor, kept: Any, shapes: Sequence[Sequence[int]], rules: Rules, owned: bool
     ) -> Sequence[Tensor]:
         g = g.reshape(*g.shape[:2], 1, 1) / self.count
-        filled = torch.empty(
-            (*g.shape[:2], *shapes[0][1:]),
-            dtype=g.dtype,
-            device=g.device,
-            memory_format=torch.channels_last,
-        )
-        return (filled.copy_(g),)
+        return (_empty(g, g.shape[0], shapes[0], torch.channels_last).copy_(g),)
 
     def backward_row(self, row: ClassRow, kept: Any, rules: Rules) -> ClassRow:
         values = row.values.reshape(*row.values.shape[:2], 1, 1) / self.count
@@ -554,17 +564,17 @@ class Reshape(Operator):
         return False
 
     def forward(self, inputs: Sequence[Tensor], in_place: bool) -> tuple[Tensor, Any]:
-        return inputs[0].reshape(len(inputs[0]), *self.shape), None
+        return inputs[0].reshape(inputs[0].shape[0], *self.shape), None
 
     def backward(
         self, g: Tensor, kept: Any, shapes: Sequence[Sequence[int]], rules: Rules, owned: bool
     ) -> Sequence[Tensor]:
-        return (g.reshape(len(g), *shapes[0]),)
+        return (g.reshape(g.shape[0], *shapes[0]),)
 
     def backward_row(self, row: ClassRow, kept: Any, rules: Rules) -> ClassRow | None:
         if math.prod(self.shape) != self.shape[0]:
             return None
-        return ClassRow(row.values.reshape(len(row.values), 1, 1, 1), row.targets)
+        return ClassRow(row.values.reshape(row.values.shape[0], 1, 1, 1), row.targets)
 
 
 @dataclass(frozen=True, eq=False)
@@ -604,7 +614,7 @@ class Slice(Operator):
     def backward(
         self, g: Tensor, kept: Any, shapes: Sequence[Sequence[int]], rules: Rules, owned: bool
     ) -> Sequence[Tensor]:
-        result = g.new_zeros(len(g), *shapes[0])
+        result = g.new_zeros(g.shape[0], *shapes[0])
         result.narrow(self.dim, self.start, self.length).copy_(g)
         return (result,)
 
@@ -626,6 +636,6 @@ class Select(Operator):
     def backward(
         self, g: Tensor, kept: Any, shapes: Sequence[Sequence[int]], rules: Rules, owned: bool
     ) -> Sequence[Tensor]:
-        result = g.new_zeros(len(g), *shapes[0])
+        result = g.new_zeros(g.shape[0], *shapes[0])
         result.select(self.dim, self.index).copy_(g)
         return (result,)

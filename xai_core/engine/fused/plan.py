@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from xai_core.engine.fused.operators import (
@@ -66,25 +66,26 @@ class Plan:
         return self.shapes[slot]
 
 
-class Folded:
-    """Convolutions with the batch normalisation behind them, each computed once per net."""
+class Prepared:
+    """Convolutions in another form, each computed once per net."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[int, ...], tuple[Convolution, tuple[object, ...]]] = {}
 
-    def __call__(self, convolution: Convolution, norm: BatchNorm) -> Convolution:
-        """One convolution for the two."""
-        parts = (
-            convolution.weight,
-            convolution.bias,
-            norm.mean,
-            norm.variance,
-            norm.weight,
-            norm.bias,
-        )
+    def folded(self, convolution: Convolution, norm: BatchNorm) -> Convolution:
+        """One convolution for it and the batch normalisation behind it."""
+        normalise = (norm.mean, norm.variance, norm.weight, norm.bias)
+        parts = (convolution.weight, convolution.bias, *normalise)
+        return self._once(parts, lambda: norm.folded_into(convolution))
+
+    def in_phases(self, convolution: Convolution) -> Convolution:
+        """See `Convolution.in_phases`."""
+        return self._once((convolution.weight, convolution.bias), convolution.in_phases)
+
+    def _once(self, parts: tuple[object, ...], make: Callable[[], Convolution]) -> Convolution:
         key = tuple(id(part) for part in parts)
         if key not in self._known:
-            self._known[key] = norm.folded_into(convolution), parts  # held: ids stay theirs
+            self._known[key] = make(), parts  # held, so that the ids stay theirs
         return self._known[key][0]
 
 
@@ -93,7 +94,7 @@ def make_plan(
     batch: int,
     image_rules: Iterable[ReluRule],
     target_gradient: bool,
-    folded: Folded,
+    prepared: Prepared,
     onednn: OneDnn | None,
 ) -> Plan:
     """Plan the walk.
@@ -103,7 +104,7 @@ def make_plan(
         batch: number of images.
         image_rules: rules whose gradient at the image is wanted.
         target_gradient: whether the plain gradient at the target layer is wanted.
-        folded: the net's convolutions that swallowed their batch normalisation.
+        prepared: the net's convolutions in another form.
         onednn: the net's private operators; None for public ones alone.
     """
     wanted = set(image_rules)
@@ -111,7 +112,8 @@ def make_plan(
     observed = {tape.logits, *tape.targets}
     if tape.classifier:
         observed.update(tape.classifier[1:])
-    nodes = _fold(list(tape.nodes), observed, folded)
+    nodes = _fold(list(tape.nodes), observed, prepared)
+    nodes = [_in_phases(node, prepared) for node in nodes]
     shapes = dict(tape.shapes)
     nodes = _relu_after_concatenation(nodes, observed, shapes)
     nodes = _relu_before_pooling(nodes, observed)
@@ -137,7 +139,7 @@ def _only_reader(nodes: Iterable[Node], observed: Iterable[int]) -> dict[int, No
     }
 
 
-def _fold(nodes: list[Node], observed: set[int], folded: Folded) -> list[Node]:
+def _fold(nodes: list[Node], observed: set[int], prepared: Prepared) -> list[Node]:
     """conv -> batch norm becomes one convolution, unless the value between them is observed."""
     reader = _only_reader(nodes, observed)
     result: dict[int, Node] = {}  # by output
@@ -150,9 +152,15 @@ def _fold(nodes: list[Node], observed: set[int], folded: Folded) -> list[Node]:
             and reader.get(before.output) is node
         ):
             del result[before.output]
-            node = Node(folded(before.operator, node.operator), before.inputs, node.output)
+            node = Node(prepared.folded(before.operator, node.operator), before.inputs, node.output)
         result[node.output] = node
     return list(result.values())
+
+
+def _in_phases(node: Node, prepared: Prepared) -> Node:
+    if isinstance(node.operator, Convolution):
+        return replace(node, operator=prepared.in_phases(node.operator))
+    return node
 
 
 def _relu_after_concatenation(

@@ -75,7 +75,7 @@ class Tape:
         shapes: of each slot, without the batch.
         logits: slot of the net's output.
         targets: slots of the target layer's outputs, one per call.
-        classifier: weight, input slot and output slot of the last linear layer or 1x1 convolution
+        classifier: name, input slot and output slot of the last linear layer or 1x1 convolution
             that ran as a module; None where there is none.
     """
 
@@ -83,7 +83,7 @@ class Tape:
     shapes: Mapping[int, tuple[int, ...]]
     logits: int
     targets: tuple[int, ...]
-    classifier: tuple[nn.Linear | nn.Conv2d, int, int] | None
+    classifier: tuple[str, int, int] | None
 
 
 class Twin:
@@ -102,14 +102,11 @@ class Twin:
         tensors = [*module.parameters(), *module.buffers()]
         stand_ins: dict[int, Any] = {id(t): torch.empty_like(t, device="meta") for t in tensors}
         self._constants = {id(stand_ins[id(t)]): t.detach() for t in tensors}
-        originals = {name: child for name, child in module.named_modules()}
         try:
             self._module = copy.deepcopy(module, stand_ins).eval()
         except Exception as error:  # a user's module may raise anything
             raise NotRecordable(f"it can't be copied: {_first_line(error)}") from error
-        self._original_of = {
-            id(child): originals[name] for name, child in self._module.named_modules()
-        }
+        self._names = {id(child): name for name, child in self._module.named_modules()}
 
     def record(self, shape: Sequence[int], dtype: torch.dtype, target_layer: str) -> Tape:
         """Run on images of a shape (C, H, W).
@@ -120,14 +117,14 @@ class Twin:
         image = torch.empty(BATCH, *shape, dtype=dtype, device="meta")
         recorder = _Recorder(image, self._constants)
         targets: list[int] = []
-        classifiers: list[tuple[nn.Linear | nn.Conv2d, int, int]] = []
+        classifiers: list[tuple[str, int, int]] = []
 
         def on_target(module: nn.Module, args: Any, output: Any) -> None:
             targets.append(recorder.slot_of(output))
 
         def on_classifier(module: nn.Module, args: Any, output: Any) -> None:
-            original: Any = self._original_of[id(module)]
-            classifiers.append((original, recorder.slot_of(args[0]), recorder.slot_of(output)))
+            slots = recorder.slot_of(args[0]), recorder.slot_of(output)
+            classifiers.append((self._names[id(module)], *slots))
 
         handles = [
             child.register_forward_hook(on_classifier)

@@ -140,10 +140,10 @@ class _Gradients:
             return
         waiting, other_owned = self._waiting[slot]
         g, other = self._dense(slot, g), self._dense(slot, waiting)
-        if len(g) < len(other):
+        if g.shape[0] < other.shape[0]:
             g, owned, other, other_owned = other, other_owned, g, owned
-        if len(other) < len(g):  # all rules agree on one of them
-            other = torch.cat([other] * (len(g) // len(other)))
+        if other.shape[0] < g.shape[0]:  # all rules agree on one of them
+            other = torch.cat([other] * (g.shape[0] // other.shape[0]))
             other_owned = True
         if owned:
             g += other
@@ -156,12 +156,12 @@ class _Gradients:
     def narrowed(self, g: Tensor, rules: Rules) -> Tensor:
         """Without the rules that are not carried on: plain alone can be, and it stands last."""
         most = self._batch * len(rules)
-        return g[:most] if len(g) > most else g
+        return g[:most] if g.shape[0] > most else g
 
     def plain(self, slot: int) -> Tensor:
         """A copy of the plain gradient at a slot, which stays there."""
         g = self._dense(slot, self._waiting[slot][0])
-        return g[len(g) - self._batch :].clone()
+        return g[g.shape[0] - self._batch :].clone()
 
     def by_rule(self) -> dict[ReluRule, Tensor]:
         """The gradient at the image, rule by rule."""
