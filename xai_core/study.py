@@ -61,7 +61,18 @@ class MapOf:
 
 
 @dataclass(frozen=True)
-class _Input:
+class Input:
+    """A sample that is ready for a net.
+
+    Attributes:
+        sample: which one.
+        image: the decoded image, at its own size.
+        pixels: resized and normalised, (1, 3, H, W).
+        mask: resized, (H, W).
+        dilated: the mask, dilated.
+        sha256: hash of image file and annotations.
+    """
+
     sample: Sample
     image: Image
     pixels: Tensor
@@ -127,6 +138,7 @@ def run_chunk(
     *,
     dilation: float,
     keep_map: Callable[[MapOf], None] | None = None,
+    prepared: Sequence[Input | NoRecord] | None = None,
 ) -> list[Outcome]:
     """Compute a chunk: one outcome for each of its cells, in the order of samples and methods.
 
@@ -140,14 +152,12 @@ def run_chunk(
         methods: those named by the chunk.
         dilation: share of its area by which each mask grows.
         keep_map: called with each map.
+        prepared: what `prepare_chunk` gave for this chunk; None prepares it here.
     """
-    inputs: list[_Input] = []
-    outcomes: list[Outcome] = []
-    for sample in chunk.samples:
-        try:
-            inputs.append(_prepare(sample, chunk.size, net, data, dilation))
-        except BadInput as error:
-            outcomes += _failures(net, chunk, [sample], str(error))
+    if prepared is None:
+        prepared = prepare_chunk(chunk, net, data, dilation)
+    inputs = [entry for entry in prepared if isinstance(entry, Input)]
+    outcomes: list[Outcome] = [entry for entry in prepared if isinstance(entry, NoRecord)]
     if not inputs:
         return outcomes
     start = time.perf_counter()
@@ -163,9 +173,15 @@ def run_chunk(
             reason = str(error).splitlines()[0]
             return outcomes + _failures(net, chunk, [inputs[0].sample], reason)
         for entry in inputs:  # find the one that is to blame
-            single = Chunk(chunk.size, (entry.sample,), chunk.methods)
             outcomes += run_chunk(
-                single, net, data, engine, methods, dilation=dilation, keep_map=keep_map
+                Chunk(chunk.size, (entry.sample,), chunk.methods),
+                net,
+                data,
+                engine,
+                methods,
+                dilation=dilation,
+                keep_map=keep_map,
+                prepared=[entry],
             )
         return outcomes
     if result.logits.is_cuda:
@@ -182,10 +198,25 @@ def run_chunk(
     return outcomes
 
 
-def _prepare(sample: Sample, size: str, net: Net, data: DataSet, dilation: float) -> _Input:
+def prepare_chunk(chunk: Chunk, net: Net, data: DataSet, dilation: float) -> list[Input | NoRecord]:
+    """Decode, resize, normalise and dilate: all that can be done before the net is free.
+
+    What can't be read becomes the records that are missing for it. Nothing here is random, and a
+    second thread may do it.
+    """
+    prepared: list[Input | NoRecord] = []
+    for sample in chunk.samples:
+        try:
+            prepared.append(_prepare(sample, chunk.size, net, data, dilation))
+        except BadInput as error:
+            prepared += _failures(net, chunk, [sample], str(error))
+    return prepared
+
+
+def _prepare(sample: Sample, size: str, net: Net, data: DataSet, dilation: float) -> Input:
     image = data.image(sample)
     mask = resize_mask(data.mask(sample), *size_of(image, size))
-    return _Input(
+    return Input(
         sample=sample,
         image=image,
         pixels=preprocess(image, size, net),
@@ -205,7 +236,7 @@ def _failures(net: Net, chunk: Chunk, samples: Iterable[Sample], reason: str) ->
 
 def _score(
     i: int,
-    entry: _Input,
+    entry: Input,
     method: Method,
     result: Attributions,
     chunk: Chunk,
@@ -225,6 +256,7 @@ def _score(
         metrics = _measure(values, entry.dilated)
     except BadInput as error:
         return NoRecord(*cell, "failed", str(error))
+    low, high = float(values.min()), float(values.max())
     logits = result.logits[i].double()
     target = int(result.targets[i])
     return Record(
@@ -241,10 +273,10 @@ def _score(
         height=values.shape[1],
         width=values.shape[2],
         channels=values.shape[0],
-        map_min=float(values.min()),
-        map_max=float(values.max()),
+        map_min=low,
+        map_max=high,
         metrics=metrics,
-        zero_energy=not np.any(values),
+        zero_energy=low == high == 0,
         dead_logit=float(logits[target]) == 0.0,
         chance=float(entry.dilated.mean()),
         mask_share=float(entry.mask.mean()),
@@ -255,7 +287,7 @@ def _score(
         weights_random=net.weights.random,
         data=data.name,
         sample_sha256=entry.sha256,
-        engine=engine.id,
+        engine=result.engine,
         device=result.logits.device.type,
         dtype=str(result.logits.dtype).removeprefix("torch."),
         threads=torch.get_num_threads(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -47,9 +47,23 @@ def dilate(mask: Mask, dilation: float) -> Mask:
     target = min(math.ceil(round((1 + dilation) * area, 6)), mask.size)
     if target <= area:
         return mask
-    distance = cv2.distanceTransform(
-        (~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE
-    ).astype(np.float64)
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    margin = 8
+    while True:
+        top, left = max(0, rows[0] - margin), max(0, columns[0] - margin)
+        part = np.s_[top : rows[-1] + margin + 1, left : columns[-1] + margin + 1]
+        squared = _squared_distances(mask[part])
+        # All pixels up to the margin's distance are in this part: is the farthest needed one?
+        if target <= squared.size:
+            farthest = np.partition(squared, target - 1, axis=None)[target - 1]
+            if farthest <= margin * margin or squared.size == mask.size:
+                dilated = np.zeros_like(mask)
+                dilated[part] = squared <= farthest
+                return dilated
+        margin *= 2
+
+
+def _squared_distances(mask: Mask) -> np.ndarray[Any, np.dtype[np.float32]]:
+    distance = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     # Squared distances are integers; OpenCV's float32 roots are only near them.
-    squared = np.rint(distance * distance)
-    return np.asarray(squared <= np.partition(squared, target - 1, axis=None)[target - 1])
+    return np.rint(np.square(distance, dtype=np.float64)).astype(np.float32)

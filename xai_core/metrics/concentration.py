@@ -13,8 +13,8 @@ from xai_core.metrics.metric import METRICS, Map, Mask
 def energy_concentration(map: Map, mask: Mask) -> Mapping[str, float]:
     """``P = E / E_total`` with ``E_total = sum_c,x,y |I|^2`` and ``E`` its part inside the mask.
 
-    The map is scaled by its largest magnitude before squaring, which leaves P as it is and keeps
-    values of any size from overflowing or vanishing; sums run in float64.
+    Squares and sums are float64. Where those would overflow or vanish the map is first divided by
+    its largest magnitude, which leaves P as it is.
 
     Args:
         map: I, (C, H, W), finite.
@@ -29,20 +29,29 @@ def energy_concentration(map: Map, mask: Mask) -> Mapping[str, float]:
     """
     if map.ndim != 3 or map.shape[1:] != mask.shape:
         raise ValueError(f"a map of shape {map.shape} does not fit a mask of shape {mask.shape}")
-    scale = float(np.abs(map).max(initial=0.0))
-    if not np.isfinite(scale):
-        raise ValueError("the map has NaN or infinite values")
-    if scale == 0.0:
-        return {"concentration": 0.0, "energy": 0.0, "energy_total": 0.0}
-    per_pixel = np.square(map.astype(np.float64) / scale).sum(axis=0)
-    inside = float(per_pixel[mask].sum())
-    # Inside plus outside rather than one sum over all: rounding then can't make E exceed E_total.
-    total = inside + float(per_pixel[~mask].sum())
+    values, scale = map.astype(np.float64, order="K"), 1.0
+    total = _energy(values)
+    if not 1e-280 < total < 1e280:  # squares vanish or overflow, or the map is not finite
+        scale = float(np.abs(values).max(initial=0.0))
+        if not np.isfinite(scale):
+            raise ValueError("the map has NaN or infinite values")
+        if scale == 0.0:
+            return {"concentration": 0.0, "energy": 0.0, "energy_total": 0.0}
+        values /= scale
+        total = _energy(values)
+    inside = _energy(values[:, mask])
+    total = max(total, inside)  # summed in another order, the whole may round to less
     return {
         "concentration": inside / total,
         "energy": _unscale(inside, scale),
         "energy_total": _unscale(total, scale),
     }
+
+
+def _energy(values: Map) -> float:
+    flat = values.ravel(order="K")
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.dot(flat, flat))
 
 
 def _unscale(energy: float, scale: float) -> float:

@@ -6,6 +6,7 @@ import gc
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -19,9 +20,9 @@ from xai_core.pytest_plugin.request import Place, Request
 from xai_core.types import ORIGINAL, Net, NoRecord, Outcome, Record, Sample
 
 if TYPE_CHECKING:
-    from xai_core.engine import AutogradEngine
+    from xai_core.engine import FusedEngine
     from xai_core.store import Store
-    from xai_core.study import Chunk, MapOf
+    from xai_core.study import Chunk, Input, MapOf
 
 RUN = pytest.StashKey["Run"]()
 _REMEMBERED_CHUNKS = 4
@@ -39,6 +40,7 @@ class Run(Request):
         super().__init__(options, place)
         self.planned = 0  # cells
         self.started = datetime.now().astimezone()
+        self._ahead: tuple[Chunk, Future[list[Input | NoRecord]]] | None = None
         self._plan: dict[tuple[str, str], dict[str, dict[str, None]]] = {}
         self._chunks: dict[tuple[str, str], dict[str, Chunk]] = {}
         self._outcomes: OrderedDict[tuple[str, Chunk], dict[tuple[str, ...], Outcome]] = (
@@ -46,18 +48,21 @@ class Run(Request):
         )
 
     @cached_property
-    def engine(self) -> AutogradEngine:
-        """What computes the maps; the first use sets torch's threads."""
+    def engine(self) -> FusedEngine:
+        """What computes the maps; the first use sets up the process: threads, memory."""
         import torch
 
-        from xai_core.engine import AutogradEngine
+        from xai_core.engine import FusedEngine
+        from xai_core.engine.allocator import keep_freed_memory
+
+        keep_freed_memory()
 
         threads = self.options.threads
         if threads is None and self.place.workers > 1:
             threads = max(1, (os.cpu_count() or 1) // self.place.workers)
         if threads is not None:
             torch.set_num_threads(threads)
-        return AutogradEngine()
+        return FusedEngine()
 
     @cached_property
     def store(self) -> Store:
@@ -85,6 +90,7 @@ class Run(Request):
         import torch
 
         self._outcomes.clear()
+        self._ahead = None
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -144,6 +150,7 @@ class Run(Request):
         stored = self.store.read(key)
         if stored is not None and self._is_complete(stored, chunk, net):
             return stored
+        prepared = self._prepared(chunk, net)
         maps: list[MapOf] = []
         outcomes = run_chunk(
             chunk,
@@ -153,6 +160,7 @@ class Run(Request):
             [self.methods[name] for name in chunk.methods],
             dilation=options.dilation,
             keep_map=maps.append if options.save_maps else None,
+            prepared=prepared,
         )
         if maps:
             from xai_core.report.maps import save_map
@@ -161,6 +169,25 @@ class Run(Request):
                 save_map(self.folder / MAPS, entry.cell, entry.map, entry.image)
         self.store.write(key, outcomes)  # last: a part says that its maps are there
         return outcomes
+
+    def _prepared(self, chunk: Chunk, net: Net) -> list[Input | NoRecord]:
+        """The chunk, ready for the net; the next one is then got ready while this one computes."""
+        from xai_core.study import prepare_chunk
+
+        def prepare(chunk: Chunk) -> list[Input | NoRecord]:
+            return prepare_chunk(chunk, net, self.data, self.options.dilation)
+
+        ahead, self._ahead = self._ahead, None
+        prepared = ahead[1].result() if ahead and ahead[0] is chunk else prepare(chunk)
+        chunks = list(dict.fromkeys(self._chunks[net.id, chunk.size].values()))
+        following = chunks[chunks.index(chunk) + 1 :]
+        if following:
+            self._ahead = following[0], self._reader.submit(prepare, following[0])
+        return prepared
+
+    @cached_property
+    def _reader(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(1, thread_name_prefix="reader")
 
     def _is_complete(self, outcomes: Sequence[Outcome], chunk: Chunk, net: Net) -> bool:
         """Whether nothing is missing, and nothing failed that may work when it is tried again."""

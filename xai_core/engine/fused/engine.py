@@ -23,7 +23,8 @@ from xai_core.engine.engine import (
 from xai_core.engine.fused import walk
 from xai_core.engine.fused.onednn import find
 from xai_core.engine.fused.plan import Plan, Prepared, make_plan
-from xai_core.engine.fused.tape import NotRecordable, Tape, Twin
+from xai_core.engine.fused.readers import NotRecordable
+from xai_core.engine.fused.tape import Tape, Twin
 from xai_core.errors import Unsupported
 from xai_core.methods import Method
 from xai_core.signals import (
@@ -36,7 +37,6 @@ from xai_core.signals import (
     Signal,
 )
 from xai_core.types import Net
-
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")

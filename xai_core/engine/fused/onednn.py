@@ -27,13 +27,13 @@ from xai_core.engine.fused.operators import (
     pass_relu,
 )
 
-_FEW_POSITIONS = 2500
+_FEW_POSITIONS = 1024
 """Output positions, batch included, up to which a convolution's weights are laid out in advance."""
 
 
 def find() -> OneDnn | None:
     """The operators, if this torch has them and they are right on a small example."""
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return None
     try:
         x, weight = torch.randn(2, 4, 5, 6), torch.randn(3, 4, 3, 3)
@@ -52,9 +52,10 @@ def _reorder(
     weight: Tensor, padding: Sequence[int], stride: Sequence[int], size: Sequence[int]
 ) -> Tensor:
     """The weight in the layout that oneDNN wants for inputs of this size (B, C, H, W)."""
-    return torch.ops.mkldnn._reorder_convolution_weight(
+    layout: Tensor = torch.ops.mkldnn._reorder_convolution_weight(
         weight, list(padding), list(stride), [1, 1], 1, list(size)
     )
+    return layout
 
 
 def _convolve(
@@ -65,13 +66,16 @@ def _convolve(
     stride: Sequence[int],
     relu: bool,
 ) -> Tensor:
-    return torch.ops.mkldnn._convolution_pointwise(
-        x, layout, bias, list(padding), list(stride), [1, 1], 1, "relu" if relu else "none", [], ""
+    name = "relu" if relu else "none"
+    result: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        x, layout, bias, list(padding), list(stride), [1, 1], 1, name, [], ""
     )
+    return result
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return result
 
 
 class OneDnn:
@@ -157,9 +161,7 @@ class _Convolution(Operator):
 
     def forward(self, inputs: Sequence[Tensor], in_place: bool) -> tuple[Tensor, Any]:
         conv = self.conv
-        output = _convolve(
-            inputs[0], self.layout, conv.bias, conv.padding, conv.stride, self.relu
-        )
+        output = _convolve(inputs[0], self.layout, conv.bias, conv.padding, conv.stride, self.relu)
         return output, output if self.relu and self.ruled else None
 
     def backward_row(self, row: ClassRow, kept: Any, rules: Rules) -> Tensor | ClassRow | None:
@@ -175,7 +177,5 @@ class _Convolution(Operator):
         if self.backward_layout is None or g.shape[0] != self.rows:
             return self.conv.backward(g, None, shapes, rules, owned)
         return (
-            _convolve(
-                g, self.backward_layout, None, self.backward_padding, (1, 1), relu=False
-            ),
+            _convolve(g, self.backward_layout, None, self.backward_padding, (1, 1), relu=False),
         )

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from xai_core.engine.fused.onednn import OneDnn
 from xai_core.engine.fused.operators import (
     BatchNorm,
     Concatenate,
@@ -15,7 +16,6 @@ from xai_core.engine.fused.operators import (
     Relu,
     Rules,
 )
-from xai_core.engine.fused.onednn import OneDnn
 from xai_core.engine.fused.tape import IMAGE, Node, Tape
 from xai_core.relu_rules import ReluRule
 
@@ -140,7 +140,7 @@ def _only_reader(nodes: Iterable[Node], observed: Iterable[int]) -> dict[int, No
 
 
 def _fold(nodes: list[Node], observed: set[int], prepared: Prepared) -> list[Node]:
-    """conv -> batch norm becomes one convolution, unless the value between them is observed."""
+    """Convolution -> batch normalisation becomes one, unless what lies between is observed."""
     reader = _only_reader(nodes, observed)
     result: dict[int, Node] = {}  # by output
     for node in nodes:
@@ -174,9 +174,7 @@ def _relu_after_concatenation(
     for node in nodes:
         parts = [by_output.get(slot) for slot in node.inputs]
         if isinstance(node.operator, Concatenate) and all(
-            part is not None
-            and isinstance(part.operator, Relu)
-            and reader.get(part.output) is node
+            part is not None and isinstance(part.operator, Relu) and reader.get(part.output) is node
             for part in parts
         ):
             gone.update(node.inputs)
@@ -271,9 +269,7 @@ def _steps(nodes: list[Node], observed: set[int], rules: Mapping[int, Rules]) ->
             and first in reader
             and producer is not None
             and producer.operator.gives_away,
-            done=tuple(
-                {s for s in node.inputs if last[s] == node.output and s not in observed}
-            ),
+            done=tuple({s for s in node.inputs if last[s] == node.output and s not in observed}),
             rules=max(carried, key=len),
             carried=carried,
         )

@@ -9,8 +9,7 @@ out that way. The user's net is never run nor touched.
 from __future__ import annotations
 
 import copy
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,37 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from xai_core.engine.fused.graph_check import check_graph
 from xai_core.engine.fused.operators import (
-    AdaptiveAveragePool,
-    Add,
-    AveragePool,
-    BatchNorm,
-    Concatenate,
-    Convolution,
-    Linear,
-    MaxPool,
-    Mean,
     Operator,
-    Permute,
-    Relu,
-    Reshape,
-    Scale,
-    Select,
-    Shift,
-    Slice,
 )
-
-aten = torch.ops.aten
+from xai_core.engine.fused.readers import BATCH, READERS, SAME, NotRecordable
 
 IMAGE = 0
 """The slot of the image."""
-
-BATCH = 7
-"""Images in the recorded batch: a number that is no other length, so that it can be told apart."""
-
-
-class NotRecordable(Exception):
-    """The walk does not know this net; the message says what of it."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +126,9 @@ class Twin:
         if len(recorder.shapes[logits]) != 1:
             raise NotRecordable("its output is not (batch, classes)")
         nodes = _leading_to({logits}, recorder.nodes)
-        _check_graph(output, nodes, recorder)
+        check_graph(output, [(type(node.operator), len(node.inputs)) for node in nodes])
+        if recorder.any_gradient_hook():
+            raise NotRecordable("it hooks itself into the gradient")
         observed = {logits, *targets, *(slot for _, *slots in classifiers[-1:] for slot in slots)}
         return Tape(
             _leading_to(observed, recorder.nodes),
@@ -170,40 +148,6 @@ def _leading_to(outputs: set[int], nodes: Sequence[Node]) -> tuple[Node, ...]:
     return tuple(reversed(found))
 
 
-_GRADIENT_NODES = {
-    Add: ("Add",),
-    Concatenate: ("Cat",),
-    Convolution: ("Convolution",),
-    MaxPool: ("MaxPool2DWithIndices",),
-    Relu: ("Relu",),
-    Scale: ("Mul", "Div"),
-}
-
-
-def _check_graph(output: Tensor, nodes: Sequence[Node], recorder: _Recorder) -> None:
-    """Refuse a net whose gradient is not that of its operations: torch's own graph tells."""
-    edges: Counter[str] = Counter()  # along which a gradient flows, by the operation's name
-    seen: set[Any] = set()
-    stack = [output.grad_fn]
-    while stack:
-        node = stack.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if isinstance(node, torch.autograd.function.BackwardCFunction):
-            raise NotRecordable("it has an autograd function of its own")
-        parents = [parent for parent, _ in node.next_functions if parent is not None]
-        edges[type(node).__name__.split("Backward")[0]] += len(parents)
-        stack.extend(parents)
-    for kind, spellings in _GRADIENT_NODES.items():
-        expected = sum(len(node.inputs) for node in nodes if type(node.operator) is kind)
-        # Fewer, not other: a sum with a constant is a `Shift` here and an "Add" there.
-        if sum(edges[spelling] for spelling in spellings) < expected:
-            raise NotRecordable("it stops the gradient on its way")
-    if recorder.any_gradient_hook():
-        raise NotRecordable("it hooks itself into the gradient")
-
-
 def _hooks(module: nn.Module) -> bool:
     return any(
         getattr(module, name)
@@ -220,11 +164,11 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes down each operation on the image or what came of it."""
 
     def __init__(self, image: Tensor, constants: Mapping[int, Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.nodes: list[Node] = []
         self.shapes: dict[int, tuple[int, ...]] = {IMAGE: tuple(image.shape[1:])}
         self._slots: dict[int, int | None] = {}  # None: overwritten through a view
@@ -232,9 +176,7 @@ class _Recorder(TorchDispatchMode):
         self._alive: dict[int, list[Tensor]] = {}  # by memory; an id is unique among the living
         self._bind(image, IMAGE)
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operation on shapes, and note it."""
         result = func(*args, **(kwargs or {}))
         self._note(func, args, kwargs or {}, result)
@@ -260,10 +202,10 @@ class _Recorder(TorchDispatchMode):
             return
         if not any(id(tensor) in self._slots for tensor in tensors):
             return  # on a tensor that the net made; reading it later is refused
-        if func in _SAME:
+        if func in SAME:
             self._bind(result, self.slot_of(args[0]))
             return
-        read = _READERS.get(func)
+        read = READERS.get(func)
         if read is None:
             raise NotRecordable(f"it uses {func.name().removeprefix('aten::')}")
         overwritten = args[0] if func._schema.is_mutable else None
@@ -334,284 +276,3 @@ def _replaced(value: Any, by: Mapping[int, Tensor]) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(_replaced(part, by) for part in value)
     return value
-
-
-# How each operation of torch is read: (operator, the tensors it reads) for each output.
-_Steps = list[tuple[Operator, list[Tensor]]]
-
-
-def _pair(values: Sequence[int]) -> tuple[int, int]:
-    first, second = values if len(values) == 2 else (values[0], values[0])
-    return first, second
-
-
-def _maps(x: Tensor) -> Tensor:
-    if x.ndim != 4:
-        raise NotRecordable(f"it convolves or pools {x.ndim - 2} dimensions")
-    return x
-
-
-def _convolution(
-    r: _Recorder,
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    transposed: bool,
-    output_padding: list[int],
-    groups: int,
-) -> _Steps:
-    if transposed:
-        raise NotRecordable("it uses a transposed convolution")
-    operator = Convolution(
-        r.constant(weight), r.constant(bias), _pair(stride), _pair(padding), _pair(dilation), groups
-    )
-    return [(operator, [_maps(x)])]
-
-
-def _batch_norm(
-    r: _Recorder,
-    x: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    mean: Tensor,
-    variance: Tensor,
-    training: bool,
-    momentum: float,
-    eps: float,
-) -> _Steps:
-    if training:
-        raise NotRecordable("its batch normalisation uses the batch's statistics")
-    values = (r.constant(part) for part in (mean, variance, weight, bias))
-    return [(BatchNorm(*values, eps), [_maps(x)])]
-
-
-def _legit_batch_norm(
-    r: _Recorder,
-    x: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    mean: Tensor,
-    variance: Tensor,
-    momentum: float,
-    eps: float,
-) -> _Steps:
-    return _batch_norm(r, x, weight, bias, mean, variance, False, momentum, eps)
-
-
-def _max_pool(
-    r: _Recorder,
-    x: Tensor,
-    kernel: list[int],
-    stride: Sequence[int] = (),
-    padding: Sequence[int] = (0,),
-    dilation: Sequence[int] = (1,),
-    ceil: bool = False,
-) -> _Steps:
-    sizes = (_pair(values) for values in (kernel, stride or kernel, padding, dilation))
-    return [(MaxPool(*sizes, ceil), [_maps(x)])]
-
-
-def _average_pool(
-    r: _Recorder,
-    x: Tensor,
-    kernel: list[int],
-    stride: Sequence[int] = (),
-    padding: Sequence[int] = (0,),
-    ceil: bool = False,
-    count_padding: bool = True,
-    divisor: int | None = None,
-) -> _Steps:
-    arguments = (kernel, stride or kernel, padding, ceil, count_padding, divisor)
-    return [(AveragePool(arguments), [_maps(x)])]
-
-
-def _mean(r: _Recorder, x: Tensor, dims: list[int] | None, keep: bool = False) -> _Steps:
-    if x.ndim != 4 or sorted(d % 4 for d in dims or ()) != [2, 3]:
-        raise NotRecordable("it averages over dimensions other than rows and columns")
-    return [(Mean(keep, x.shape[2] * x.shape[3]), [x])]
-
-
-def _addmm(r: _Recorder, bias: Tensor, x: Tensor, weight: Tensor) -> _Steps:
-    if not r.is_constant(bias):
-        raise NotRecordable("it uses addmm")
-    return [(Linear(r.constant(weight).t(), r.constant(bias)), [x])]
-
-
-def _mm(r: _Recorder, x: Tensor, weight: Tensor) -> _Steps:
-    return [(Linear(r.constant(weight).t(), None), [x])]
-
-
-def _relu(r: _Recorder, x: Tensor) -> _Steps:
-    return [(Relu(), [x])]
-
-
-def _add(r: _Recorder, x: Any, y: Any, alpha: float = 1) -> _Steps:
-    if alpha != 1:
-        raise NotRecordable("it adds a multiple of a tensor")
-    if r.is_constant(x):
-        x, y = y, x
-    if r.is_constant(y):
-        offset = r.constant(y)
-        _broadcasts(offset, x)
-        return [(Shift(offset), [x])]
-    if x.shape != y.shape:
-        raise NotRecordable("it adds tensors of different shapes")
-    return [(Add(), [x, y])]
-
-
-def _multiply(r: _Recorder, x: Any, y: Any) -> _Steps:
-    if r.is_constant(x):
-        x, y = y, x
-    if not r.is_constant(y):
-        raise NotRecordable("it multiplies tensors that both depend on the image")
-    factor = r.constant(y)
-    _broadcasts(factor, x)
-    return [(Scale(factor), [x])]
-
-
-def _divide(r: _Recorder, x: Any, y: Any) -> _Steps:
-    if not r.is_constant(y):
-        raise NotRecordable("it divides by what depends on the image")
-    divisor = r.constant(y)
-    _broadcasts(divisor, x)
-    return [(Scale(1 / divisor), [x])]
-
-
-def _subtract(r: _Recorder, x: Any, y: Any, alpha: float = 1) -> _Steps:
-    if alpha != 1 or not r.is_constant(y):
-        raise NotRecordable("it subtracts what depends on the image")
-    offset = r.constant(y)
-    _broadcasts(offset, x)
-    return [(Shift(-offset), [x])]
-
-
-def _broadcasts(constant: Any, x: Tensor) -> None:
-    """Refuse a constant that has a batch of its own, or makes the result larger."""
-    if isinstance(constant, Tensor) and (
-        constant.ndim >= x.ndim and constant.shape[0] != 1
-        or torch.broadcast_shapes(constant.shape, x.shape) != x.shape
-    ):
-        raise NotRecordable("it combines each image of a batch with a tensor of its own")
-
-
-def _concatenate(r: _Recorder, parts: list[Tensor], dim: int = 0) -> _Steps:
-    return [(Concatenate(_not_batch(dim, parts[0])), list(parts))]
-
-
-def _view(r: _Recorder, x: Tensor, shape: list[int]) -> _Steps:
-    # Only if the batch stays the first dimension: torch has already worked out every -1.
-    rest = [length for length in shape[1:] if length != -1]
-    if shape[0] not in (BATCH, -1) or (shape[0] == -1 and -1 in shape[1:]):
-        raise NotRecordable("it reshapes the batch")
-    known = 1
-    for length in rest:
-        known *= length
-    inferred = x[0].numel() // known if known else 0
-    return [(Reshape(tuple(inferred if n == -1 else n for n in shape[1:])), [x])]
-
-
-def _unsqueeze(r: _Recorder, x: Tensor, dim: int) -> _Steps:
-    dim %= x.ndim + 1
-    if dim == 0:
-        raise NotRecordable("it reshapes the batch")
-    shape = list(x.shape[1:])
-    shape.insert(dim - 1, 1)
-    return [(Reshape(tuple(shape)), [x])]
-
-
-def _squeeze(r: _Recorder, x: Tensor, dims: int | list[int]) -> _Steps:
-    gone = {d % x.ndim for d in ([dims] if isinstance(dims, int) else dims)}
-    shape = tuple(n for i, n in enumerate(x.shape) if i > 0 and not (i in gone and n == 1))
-    return [(Reshape(shape), [x])]
-
-
-def _permute(r: _Recorder, x: Tensor, dims: list[int]) -> _Steps:
-    order = tuple(d % x.ndim for d in dims)
-    if order[0] != 0:
-        raise NotRecordable("it moves the batch")
-    return [(Permute(order), [x])]
-
-
-def _transpose(r: _Recorder, x: Tensor, first: int, second: int) -> _Steps:
-    order = list(range(x.ndim))
-    order[first], order[second] = order[second], order[first]
-    return _permute(r, x, order)
-
-
-def _select(r: _Recorder, x: Tensor, dim: int, index: int) -> _Steps:
-    dim = _not_batch(dim, x)
-    return [(Select(dim, index % x.shape[dim]), [x])]
-
-
-def _slice(
-    r: _Recorder,
-    x: Tensor,
-    dim: int = 0,
-    start: int | None = None,
-    end: int | None = None,
-    step: int = 1,
-) -> _Steps:
-    if step != 1:
-        raise NotRecordable("it takes every so many of a dimension")
-    first, last, _ = slice(start, end).indices(x.shape[dim])
-    if dim % x.ndim == 0 and last - first == x.shape[0]:  # x[:, ...]: the whole batch
-        return [(Reshape(tuple(x.shape[1:])), [x])]
-    return [(Slice(_not_batch(dim, x), first, last - first), [x])]
-
-
-def _split(r: _Recorder, x: Tensor, sizes: int | list[int], dim: int = 0) -> _Steps:
-    dim = _not_batch(dim, x)
-    if isinstance(sizes, int):
-        sizes = [min(sizes, x.shape[dim] - i) for i in range(0, x.shape[dim], sizes)]
-    starts = [sum(sizes[:i]) for i in range(len(sizes))]
-    return [(Slice(dim, start, size), [x]) for start, size in zip(starts, sizes, strict=True)]
-
-
-def _adaptive(r: _Recorder, x: Tensor, size: list[int]) -> _Steps:
-    return [(AdaptiveAveragePool(_pair(size)), [_maps(x)])]
-
-
-def _not_batch(dim: int, x: Tensor) -> int:
-    dim %= x.ndim
-    if dim == 0:
-        raise NotRecordable("it cuts or joins the batch")
-    return dim
-
-
-# Operations that give the same values again. (Where a net detaches, `_check_graph` sees it.)
-_SAME = {aten.alias.default, aten.clone.default, aten.detach.default}
-
-_READERS: dict[Any, Callable[..., _Steps]] = {
-    aten._adaptive_avg_pool2d.default: _adaptive,
-    aten._native_batch_norm_legit_no_training.default: _legit_batch_norm,
-    aten._unsafe_view.default: _view,
-    aten.add.Tensor: _add,
-    aten.add_.Tensor: _add,
-    aten.addmm.default: _addmm,
-    aten.avg_pool2d.default: _average_pool,
-    aten.cat.default: _concatenate,
-    aten.convolution.default: _convolution,
-    aten.div.Tensor: _divide,
-    aten.max_pool2d_with_indices.default: _max_pool,
-    aten.mean.dim: _mean,
-    aten.mm.default: _mm,
-    aten.mul.Tensor: _multiply,
-    aten.mul_.Tensor: _multiply,
-    aten.native_batch_norm.default: _batch_norm,
-    aten.permute.default: _permute,
-    aten.relu.default: _relu,
-    aten.relu_.default: _relu,
-    aten.select.int: _select,
-    aten.slice.Tensor: _slice,
-    aten.split.Tensor: _split,
-    aten.split_with_sizes.default: _split,
-    aten.squeeze.dim: _squeeze,
-    aten.squeeze.dims: _squeeze,
-    aten.sub.Tensor: _subtract,
-    aten.transpose.int: _transpose,
-    aten.unsqueeze.default: _unsqueeze,
-    aten.view.default: _view,
-}

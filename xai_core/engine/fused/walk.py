@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xai_core.engine.fused.operators import ClassRow, Rules
+from xai_core.engine.fused.operators import ClassRow, Rules, rules_apart
 from xai_core.engine.fused.plan import Plan, Step
 from xai_core.engine.fused.tape import IMAGE
 from xai_core.relu_rules import ReluRule
@@ -90,7 +90,7 @@ def backward(plan: Plan, run: Forward, targets: Tensor) -> Backward:
 
 
 def _step_back(plan: Plan, step: Step, gradients: _Gradients, kept: Any) -> None:
-    node, shapes = step.node, plan.tape.shapes
+    node = step.node
     g, owned = gradients.take(node.output)
     if isinstance(g, ClassRow):
         g = ClassRow(gradients.narrowed(g.values, step.rules), g.targets)
@@ -168,8 +168,10 @@ class _Gradients:
         rules = self._plan.image_rules
         if not rules or IMAGE not in self._waiting:
             return {}
-        parts = self._dense(IMAGE, self._waiting[IMAGE][0]).split(self._batch)
-        return dict(zip(rules, parts if len(parts) == len(rules) else parts * len(rules)))
+        g = self._dense(IMAGE, self._waiting[IMAGE][0])
+        if g.shape[0] == self._batch:  # all rules agree
+            return dict.fromkeys(rules, g)
+        return dict(zip(rules, rules_apart(g, self._batch), strict=True))
 
     def _dense(self, slot: int, g: Tensor | ClassRow) -> Tensor:
         return g if isinstance(g, Tensor) else g.dense(self._plan.shape(slot)[0])

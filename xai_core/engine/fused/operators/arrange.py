@@ -1,0 +1,162 @@
+"""Sums, constants, and other arrangements of the same values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from xai_core.engine.fused.operators.operator import ClassRow, Operator, Rules
+
+
+@dataclass(frozen=True, eq=False)
+class Add(Operator):
+    """Sum of two tensors of one shape."""
+
+    in_place: ClassVar[bool] = True
+
+    def forward(self, inputs: Sequence[Tensor], in_place: bool) -> tuple[Tensor, Any]:
+        first, second = inputs
+        return (first.add_(second) if in_place else first + second), None
+
+    def backward(
+        self, g: Tensor, kept: Any, shapes: Sequence[Sequence[int]], rules: Rules, owned: bool
+    ) -> Sequence[Tensor]:
+        return g, g
+
+
+@dataclass(frozen=True, eq=False)
+class Scale(Operator):
+    """``factor * x``, where the factor does not depend on the image."""
+
+    factor: Tensor | float
+
+    def forward(self, inputs: Sequence[Tensor], in_place: bool) -> tuple[Tensor, Any]:
+        return inputs[0] * self.factor, None
+
+    def backward(
+        self, g: Tensor, kept: Any, shapes: Sequence[Sequence[int]], rules: Rules, owned: bool
+    ) -> Sequence[Tensor]:
+        return (g * self.factor,)
+
+
+@dataclass(frozen=True, eq=False)
+class Shift(Operator):
+    """``x + offset``, where the offset does not depend on the image."""
+
+    offset: Tensor | float
+
+    def forward(self, inputs: Sequence[Tensor], in_place: bool) -> tuple[Tensor, Any]:
+        return inputs[0] + self.offset, None
+
+    def backward(
+        self, g: Tensor, kept: Any, shapes: Sequence[Sequence[int]], rules: Rules, owned: bool
+    ) -> Sequence[Tensor]:
+        return (g,)
+
+
+@dataclass(frozen=True, eq=False)
+class Concatenate(Operator):
+    """Concatenation along a dimension that is not the batch."""
+
+    dim: int
+
+    def forward(self, inputs: Sequence[Tensor], in_place: bool) -> tuple[Tensor, Any]:
+        return torch.cat(list(inputs), self.dim), None
+
+    def backward(
+        self, g: Tensor, kept: Any, shapes: Sequence[Sequence[int]], rules: Rules, owned: bool
+    ) -> Sequence[Tensor]:
+        return torch.split(g, [shape[self.dim - 1] for shape in shapes], self.dim)
+
+
+@dataclass(frozen=True, eq=False)
+class Reshape(Operator):
+    """Another shape for the same values, (B, *shape)."""
+
+    shape: tuple[int, ...]
+
+    @property
+    def gives_away(self) -> bool:
+        return False
+
+    def forward(self, inputs: Sequence[Tensor], in_place: bool) -> tuple[Tensor, Any]:
+        return inputs[0].reshape(inputs[0].shape[0], *self.shape), None
+
+    def backward(
+        self, g: Tensor, kept: Any, shapes: Sequence[Sequence[int]], rules: Rules, owned: bool
+    ) -> Sequence[Tensor]:
+        return (g.reshape(g.shape[0], *shapes[0]),)
+
+    def backward_row(self, row: ClassRow, kept: Any, rules: Rules) -> ClassRow | None:
+        if math.prod(self.shape) != self.shape[0]:
+            return None
+        return ClassRow(row.values.reshape(row.values.shape[0], 1, 1, 1), row.targets)
+
+
+@dataclass(frozen=True, eq=False)
+class Permute(Operator):
+    """Another order of the dimensions; the batch stays first."""
+
+    dims: tuple[int, ...]
+
+    @property
+    def gives_away(self) -> bool:
+        return False
+
+    def forward(self, inputs: Sequence[Tensor], in_place: bool) -> tuple[Tensor, Any]:
+        return inputs[0].permute(self.dims), None
+
+    def backward(
+        self, g: Tensor, kept: Any, shapes: Sequence[Sequence[int]], rules: Rules, owned: bool
+    ) -> Sequence[Tensor]:
+        return (g.permute([self.dims.index(i) for i in range(len(self.dims))]),)
+
+
+@dataclass(frozen=True, eq=False)
+class Slice(Operator):
+    """A range along one dimension that is not the batch."""
+
+    dim: int
+    start: int
+    length: int
+
+    @property
+    def gives_away(self) -> bool:
+        return False
+
+    def forward(self, inputs: Sequence[Tensor], in_place: bool) -> tuple[Tensor, Any]:
+        return inputs[0].narrow(self.dim, self.start, self.length), None
+
+    def backward(
+        self, g: Tensor, kept: Any, shapes: Sequence[Sequence[int]], rules: Rules, owned: bool
+    ) -> Sequence[Tensor]:
+        result = g.new_zeros(g.shape[0], *shapes[0])
+        result.narrow(self.dim, self.start, self.length).copy_(g)
+        return (result,)
+
+
+@dataclass(frozen=True, eq=False)
+class Select(Operator):
+    """One place along a dimension that is not the batch; the dimension goes."""
+
+    dim: int
+    index: int
+
+    @property
+    def gives_away(self) -> bool:
+        return False
+
+    def forward(self, inputs: Sequence[Tensor], in_place: bool) -> tuple[Tensor, Any]:
+        return inputs[0].select(self.dim, self.index), None
+
+    def backward(
+        self, g: Tensor, kept: Any, shapes: Sequence[Sequence[int]], rules: Rules, owned: bool
+    ) -> Sequence[Tensor]:
+        result = g.new_zeros(g.shape[0], *shapes[0])
+        result.select(self.dim, self.index).copy_(g)
+        return (result,)
