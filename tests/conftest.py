@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+import tests.tiny
+from xai_core.engine import AutogradEngine, FusedEngine
+
 pytest_plugins = ("pytester",)
 
 SHARED = Path(os.environ.get("XAI_SHARED", Path(__file__).parents[2] / "shared"))
@@ -15,6 +18,14 @@ def shared(path: str) -> Path:
     if not found.exists():
         pytest.skip(f"real data: {path} is not in {SHARED.name}/ (set XAI_SHARED)")
     return found
+
+
+@pytest.fixture(params=[AutogradEngine, FusedEngine], ids=lambda engine: engine.id)
+def each_engine(request, monkeypatch):
+    """Runs the test once with each engine behind `tests.tiny.explain`."""
+    engine = request.param()
+    monkeypatch.setattr(tests.tiny, "engine", engine)
+    return engine
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from tests.reference.maps import Parameters
-from xai_core.engine import Attributions, AutogradEngine
+from xai_core.engine import Attributions, AutogradEngine, Engine
 from xai_core.errors import BadInput
 from xai_core.methods import METHODS
 from xai_core.types import Net, Sample, Weights
+
+engine: Engine = AutogradEngine()
+"""What `explain` explains with; the fixture `each_engine` sets it."""
 
 RULE_METHODS = ("deconvolution", "guided_backprop", "guided_grad_cam")
 
@@ -85,7 +88,7 @@ def as_net(module: nn.Module, target_layer: str = "") -> Net:
 
 
 def explain(net: Net, x: Tensor, candidates: Sequence[Sequence[int]], *ids: str) -> Attributions:
-    return AutogradEngine()(net, x, candidates, [METHODS.get(id) for id in ids])
+    return engine(net, x, candidates, [METHODS.get(id) for id in ids])
 
 
 def maps(net: Net, x: Tensor, c: int, *ids: str) -> Mapping[str, Tensor]:

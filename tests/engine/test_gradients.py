@@ -13,6 +13,11 @@ from torch import nn
 from tests.reference.relu import METHOD_OF, RULES, gradient, patched
 from tests.tiny import Act, as_net, images, maps, seeded
 
+pytestmark = [
+    pytest.mark.usefixtures("each_engine"),
+    pytest.mark.filterwarnings("ignore::xai_core.engine.FallsBack"),
+]
+
 BACKWARD_METHODS = tuple(METHOD_OF.values())
 
 

@@ -9,7 +9,7 @@ absent or don't give what the public operators give; the walk then runs on those
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -86,7 +86,10 @@ class OneDnn:
 
     def linear(self, linear: Linear) -> Operator:
         """The same, with oneDNN's matrix product; no weight is copied."""
-        return _Linear(linear.weight, linear.bias)
+        if not (linear.weight.is_contiguous() or linear.weight.t().is_contiguous()):
+            return linear
+        bias = linear.bias.contiguous() if linear.bias is not None else None
+        return _Linear(linear.weight, bias)
 
     def convolution(
         self, conv: Convolution, relu: bool, ruled: bool, size: Sequence[int], rows: int
@@ -105,6 +108,8 @@ class OneDnn:
         height, width = conv.output_size(size[2:])
         if size[0] * height * width > _FEW_POSITIONS:
             return None
+        if conv.bias is not None:  # the operator reads it as if it were contiguous
+            conv = replace(conv, bias=conv.bias.contiguous())
         forward = self._layout(conv.weight, conv.padding, conv.stride, size, flip=False)
         kernel = conv.weight.shape[2:]
         padding = (kernel[0] - 1 - conv.padding[0], kernel[1] - 1 - conv.padding[1])
