@@ -15,7 +15,6 @@ from xai_core.engine.fused.operators.operator import (
     Rules,
     empty_like_rows,
     memory_format,
-    rules_apart,
 )
 from xai_core.relu_rules import ReluRule
 
@@ -145,7 +144,7 @@ class MaxPool(Operator):
         g = g.contiguous(memory_format=layout)
         result = empty_like_rows(g, g.shape[0], shape, layout)
         like = empty_like_rows(g, batch, shape, layout)
-        for part, above in zip(rules_apart(result, batch), rules_apart(g, batch), strict=True):
+        for part, above in zip(torch.split(result, batch), torch.split(g, batch), strict=True):
             torch.ops.aten.max_pool2d_with_indices_backward.grad_input(
                 above,
                 like,
