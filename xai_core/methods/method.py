@@ -46,7 +46,7 @@ class Method:
         expected = (batch, self.channels, height, width)
         if tuple(maps.shape) != expected:
             raise BadInput(f"{self.id} gave a map of shape {tuple(maps.shape)}, not {expected}")
-        least, largest = torch.aminmax(maps)  # NaN if there is one
+        least, largest = maps.amin(), maps.amax()  # NaN if there is one
         if not (torch.isfinite(least) and torch.isfinite(largest)):
             raise BadInput(
                 f"{self.id} gave NaN or infinite values (signals out of the range of {maps.dtype}; "

@@ -94,7 +94,7 @@ class Convolution(Operator):
         padded = F.pad(self.weight, (0, taps * stride - kernel) * 2)
         outputs, inputs = padded.shape[:2]
         parts = padded.view(outputs, inputs, taps, stride, taps, stride).flip(2, 4)
-        phases = parts.permute(1, 3, 5, 0, 2, 4).reshape(-1, outputs, taps, taps)
+        phases = parts.permute(3, 5, 1, 0, 2, 4).reshape(-1, outputs, taps, taps)
         return PhasedConvolution(
             self.weight,
             self.bias,
@@ -110,10 +110,10 @@ class Convolution(Operator):
 class PhasedConvolution(Convolution):
     """``dx[s*q + r - p] = sum_t g[q - t] w[r + s*t]``: one stride-1 convolution for all r.
 
-    Its s * s outputs per channel are the phases r, which `pixel_shuffle` interleaves.
+    The phases r are outputs of their own, in the order in which pixels lie in memory.
 
     Attributes:
-        phases: its weights, (channels * s * s, outputs, taps, taps).
+        phases: its weights, (s * s * channels, outputs, taps, taps).
     """
 
     phases: Tensor
@@ -123,7 +123,11 @@ class PhasedConvolution(Convolution):
     ) -> Sequence[Tensor]:
         size = shapes[0][1:]
         images = F.conv2d(g, self.phases, None, 1, self.phases.shape[2] - 1)
-        images = F.pixel_shuffle(images, self.stride[0])
+        batch, _, height, width = images.shape
+        stride = self.stride[0]
+        blocks = images.permute(0, 2, 3, 1).reshape(batch, height, width, stride, -1)
+        images = blocks.transpose(2, 3).reshape(batch, height * stride, width * stride, -1)
+        images = images.permute(0, 3, 1, 2)
         # Rows and columns that no window reaches have no phase: they are zero.
         missing = [max(0, size[i] + self.padding[i] - images.shape[2 + i]) for i in (0, 1)]
         if any(missing):
