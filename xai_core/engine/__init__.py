@@ -2,6 +2,6 @@
 
 from xai_core.engine.autograd import AutogradEngine
 from xai_core.engine.engine import Attributions, Engine
-from xai_core.engine.fused import FallsBack, FusedEngine
+from xai_core.engine.fused import FallsBack, FusedEngine, Precision
 
-__all__ = ["Attributions", "AutogradEngine", "Engine", "FallsBack", "FusedEngine"]
+__all__ = ["Attributions", "AutogradEngine", "Engine", "FallsBack", "FusedEngine", "Precision"]

@@ -16,6 +16,7 @@ ALL = "all"
 LARGEST_SIZE = 8192
 SIZES = ("224", ORIGINAL)
 DTYPES = ("float32", "float64")
+PRECISIONS = ("full", "tf32", "bf16")
 
 
 _DEFAULTS: dict[str, Any] = {
@@ -34,6 +35,7 @@ _DEFAULTS: dict[str, Any] = {
     "dilation": "0.2",
     "device": "cpu",
     "dtype": "float32",
+    "precision": "full",
     "batch_size": "1",
     "threads": None,
     "rounds": "3",
@@ -61,6 +63,10 @@ _HELP = {
     "dilation": ("SHARE", "share of its area by which a mask grows (0.2)"),
     "device": ("DEVICE", "torch device, e.g. cuda (cpu)"),
     "dtype": ("DTYPE", "float32 or float64 (float32)"),
+    "precision": (
+        "PRECISION",
+        "full, tf32 (GPUs round convolutions), or bf16 (gradients in bfloat16) (full)",
+    ),
     "batch_size": ("N", "images computed together (1)"),
     "threads": ("N", "torch threads (torch's own number; with -n, cores / workers)"),
     "rounds": ("N", "timed rounds of each benchmark (3)"),
@@ -104,6 +110,7 @@ class Options:
         dilation: growth of the mask's area.
         device: torch device.
         dtype: floating type of nets and maps.
+        precision: of the arithmetic; see `xai_core.engine.Precision`.
         batch_size: images computed together.
         threads: torch threads; None for the default.
         rounds: timed rounds per benchmark.
@@ -128,6 +135,7 @@ class Options:
     dilation: float
     device: str
     dtype: str
+    precision: str
     batch_size: int
     threads: int | None
     rounds: int
@@ -161,6 +169,7 @@ class Options:
             dilation=_number("--dilation", get("dilation"), 100.0),
             device=get("device"),
             dtype=_one_of("--dtype", get("dtype"), DTYPES),
+            precision=_one_of("--precision", get("precision"), PRECISIONS),
             batch_size=_whole("--batch-size", get("batch_size"), 1),
             threads=None if threads is None else _whole("--threads", threads, 1),
             rounds=_whole("--rounds", get("rounds"), 1),

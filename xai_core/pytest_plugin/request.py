@@ -20,6 +20,7 @@ from xai_core.types import DataSet, Sample
 if TYPE_CHECKING:
     import torch
 
+    from xai_core.engine import Precision
     from xai_core.methods import Method
     from xai_core.nets import NetSpec
 
@@ -154,7 +155,7 @@ class Request:
     def check(self) -> None:
         """Look every name up before anything runs; `pytest.UsageError` says what is wrong."""
         try:
-            _ = self.device, self.methods, self.specs, self.samples
+            _ = self.device, self.precision, self.methods, self.specs, self.samples
             self._check_weights()
         except (UnknownChoice, DataMissing, BadInput, Unsupported) as error:
             raise pytest.UsageError(str(error)) from error
@@ -171,3 +172,26 @@ class Request:
             reason = str(error).splitlines()[0]
             raise BadInput(f"--device {self.options.device!r} can't be used: {reason}") from error
         return device
+
+    @cached_property
+    def precision(self) -> Precision:
+        """The arithmetic; raises `BadInput` where device or dtype don't have it."""
+        import torch
+
+        from xai_core.engine import Precision
+
+        precision, device = Precision(self.options.precision), self.device.type
+        if precision is Precision.FULL:
+            return precision
+        if self.options.dtype != "float32":
+            raise BadInput(f"--precision {precision} is for --dtype float32")
+        if precision is Precision.TF32 and device != "cuda":
+            raise BadInput(f"--precision tf32 is for --device cuda, not {device}")
+        if precision is Precision.BF16 and device == "cpu":
+            try:
+                there = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+            except (AttributeError, RuntimeError):
+                there = False
+            if not there:
+                raise BadInput("--precision bf16 needs a processor with bfloat16 arithmetic")
+        return precision

@@ -62,7 +62,7 @@ class Run(Request):
             threads = max(1, (os.cpu_count() or 1) // self.place.workers)
         if threads is not None:
             torch.set_num_threads(threads)
-        return FusedEngine()
+        return FusedEngine(precision=self.precision)
 
     @cached_property
     def store(self) -> Store:

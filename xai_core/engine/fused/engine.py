@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
 from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -42,6 +44,34 @@ _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
 
+class Precision(StrEnum):
+    """How exact the arithmetic is.
+
+    FULL is that of the net's own type, also on GPUs, where torch would round convolutions to TF32.
+    TF32 lets GPUs do so. BF16 walks back in bfloat16, from a forward pass in full precision: all
+    ReLU masks and pooling switches are exact, gradients carry 8 significant bits.
+    """
+
+    FULL = "full"
+    TF32 = "tf32"
+    BF16 = "bf16"
+
+
+@contextmanager
+def _tf32(allowed: bool) -> Iterator[None]:
+    """Allow or forbid TF32 within; torch's own default allows it for convolutions."""
+    if not torch.cuda.is_available():
+        yield
+        return
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    try:
+        matmul.allow_tf32 = cudnn.allow_tf32 = allowed
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
 class FallsBack(UserWarning):
     """A net is explained by the simple engine, because the walk does not know it."""
 
@@ -51,15 +81,16 @@ class FusedEngine:
 
     Args:
         onednn: whether torch's private oneDNN operators may serve where they are faster.
+        precision: of the arithmetic.
 
     A net is recorded once for each size of image, and again when its parameters, buffers, modules
     or target layer change.
     """
 
-    id = "fused"
-
-    def __init__(self, onednn: bool = True) -> None:
+    def __init__(self, onednn: bool = True, precision: Precision = Precision.FULL) -> None:
+        self.id = "fused" if precision is Precision.FULL else f"fused-{precision}"
         self._onednn = onednn
+        self._precision = precision
         self._simple = AutogradEngine()
         self._prepared: WeakKeyDictionary[nn.Module, _Prepared] = WeakKeyDictionary()
         self._warned: set[tuple[str, str]] = set()
@@ -72,20 +103,21 @@ class FusedEngine:
         try:
             plan = self._plan(net, images, needs)
         except NotRecordable as reason:
-            result = self._simple(net, images, candidates, methods)
+            with _tf32(self._precision is Precision.TF32):
+                result = self._simple(net, images, candidates, methods)
             if (net.id, str(reason)) not in self._warned:
                 self._warned.add((net.id, str(reason)))
                 text = f"{net.id} is explained by the slower engine 'autograd': {reason}"
                 warnings.warn(text, FallsBack, stacklevel=2)
             return result
-        with torch.no_grad():
-            return _explain(net, plan, images, candidates, methods, needs)
+        with torch.no_grad(), _tf32(self._precision is Precision.TF32):
+            return _explain(self.id, net, plan, images, candidates, methods, needs)
 
     def _plan(self, net: Net, images: Tensor, needs: frozenset[Signal]) -> Plan:
         prepared = self._prepared.get(net.module)
         if prepared is None or not prepared.state.is_of(net):
             onednn = self._onednn and images.dtype == torch.float32 and images.device.type == "cpu"
-            prepared = _Prepared(net, onednn)
+            prepared = _Prepared(net, onednn, self._precision)
             self._prepared[net.module] = prepared
         return prepared.plan(images, needs)
 
@@ -127,9 +159,11 @@ class _Prepared:
     Args:
         net: the net.
         onednn: whether to look for oneDNN's private operators.
+        precision: of the arithmetic.
     """
 
-    def __init__(self, net: Net, onednn: bool) -> None:
+    def __init__(self, net: Net, onednn: bool, precision: Precision) -> None:
+        self._dtype = torch.bfloat16 if precision is Precision.BF16 else None
         self.state = _State(net)
         self._target_layer = net.target_layer
         self._twin: Twin | NotRecordable
@@ -153,7 +187,8 @@ class _Prepared:
             rules = [rule for rule, signal in INPUT_GRADIENT.items() if signal in needs]
             at_target = ACTIVATION_GRADIENT in needs
             tape = self._tape(tuple(images.shape[1:]), images.dtype)
-            return make_plan(tape, len(images), rules, at_target, self._prepared, self._onednn)
+            kernels = self._prepared, self._onednn
+            return make_plan(tape, len(images), rules, at_target, *kernels, self._dtype)
 
         return self._plans.get((images.shape, needs), make)
 
@@ -190,6 +225,7 @@ class _Recent(Generic[_Key, _Value]):
 
 
 def _explain(
+    engine: str,
     net: Net,
     plan: Plan,
     images: Tensor,
@@ -219,7 +255,7 @@ def _explain(
                 raise no_gradient_at_target(net)
             signals[ACTIVATION_GRADIENT] = found.at_target
     maps, refused, failed = combine(methods, signals, missing)
-    return Attributions(maps, refused, failed, logits, targets, FusedEngine.id)
+    return Attributions(maps, refused, failed, logits, targets, engine)
 
 
 def _captured(net: Net, plan: Plan, run: walk.Forward) -> Captured:

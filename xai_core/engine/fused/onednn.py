@@ -169,6 +169,9 @@ class _Convolution(Operator):
         output = _convolve(inputs[0], self.layout, conv.bias, conv.padding, conv.stride, self.relu)
         return output, output if self.relu and self.ruled else None
 
+    def cast(self, dtype: torch.dtype) -> Operator:
+        return replace(self, conv=self.conv.cast(dtype), backward_layout=None)
+
     def backward_row(self, row: ClassRow, kept: Any, rules: Rules) -> Tensor | ClassRow | None:
         if kept is not None:
             row = Relu().backward_row(row, kept, rules)

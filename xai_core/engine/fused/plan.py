@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+import torch
+
 from xai_core.engine.fused.onednn import OneDnn
 from xai_core.engine.fused.operators import (
     BatchNorm,
@@ -13,6 +15,7 @@ from xai_core.engine.fused.operators import (
     Convolution,
     Linear,
     MaxPool,
+    Operator,
     Relu,
     Rules,
 )
@@ -28,6 +31,7 @@ class Step:
 
     Attributes:
         node: the operation and its slots.
+        backward: the operation, as the backward pass computes it.
         in_place: whether it may overwrite its first input.
         done: slots that nothing reads any more once it has run.
         rules: those whose gradient its inputs need; empty: the backward pass leaves it out.
@@ -35,6 +39,7 @@ class Step:
     """
 
     node: Node
+    backward: Operator
     in_place: bool
     done: tuple[int, ...]
     rules: Rules
@@ -51,6 +56,7 @@ class Plan:
         rules: of each slot with a gradient, those that it carries.
         image_rules: rules whose gradient at the image is wanted.
         target_gradient: whether the plain gradient at the target layer is.
+        dtype: of the backward pass; None for that of the forward pass.
         shapes: of each slot, without the batch.
     """
 
@@ -59,6 +65,7 @@ class Plan:
     rules: Mapping[int, Rules]
     image_rules: Rules
     target_gradient: bool
+    dtype: torch.dtype | None
     shapes: Mapping[int, tuple[int, ...]]
 
     def shape(self, slot: int) -> tuple[int, ...]:
@@ -67,9 +74,10 @@ class Plan:
 
 
 class Prepared:
-    """Convolutions in another form, each computed once per net."""
+    """Operations in another form, each computed once per net."""
 
     def __init__(self) -> None:
+        self._casts: dict[tuple[int, ...], tuple[Operator, tuple[object, ...]]] = {}
         self._known: dict[tuple[int, ...], tuple[Convolution, tuple[object, ...]]] = {}
 
     def folded(self, convolution: Convolution, norm: BatchNorm) -> Convolution:
@@ -81,6 +89,15 @@ class Prepared:
     def in_phases(self, convolution: Convolution) -> Convolution:
         """See `Convolution.in_phases`."""
         return self._once((convolution.weight, convolution.bias), convolution.in_phases)
+
+    def cast(self, operator: Operator, dtype: torch.dtype) -> Operator:
+        """The operation with weights of another type; see `Operator.cast`."""
+        if not isinstance(operator, Convolution | Linear):
+            return operator.cast(dtype)
+        key = (id(operator.weight), id(type(operator)))
+        if key not in self._casts:
+            self._casts[key] = operator.cast(dtype), (operator.weight,)
+        return self._casts[key][0]
 
     def _once(self, parts: tuple[object, ...], make: Callable[[], Convolution]) -> Convolution:
         key = tuple(id(part) for part in parts)
@@ -96,6 +113,7 @@ def make_plan(
     target_gradient: bool,
     prepared: Prepared,
     onednn: OneDnn | None,
+    dtype: torch.dtype | None = None,
 ) -> Plan:
     """Plan the walk.
 
@@ -106,6 +124,7 @@ def make_plan(
         target_gradient: whether the plain gradient at the target layer is wanted.
         prepared: the net's convolutions in another form.
         onednn: the net's private operators; None for public ones alone.
+        dtype: of the backward pass; None for that of the forward pass.
     """
     wanted = set(image_rules)
     at_image = tuple(rule for rule in _ORDER if rule in wanted)
@@ -122,10 +141,11 @@ def make_plan(
         nodes = _with_onednn(nodes, observed, shapes, rules, batch, onednn)
     return Plan(
         tape,
-        tuple(_steps(nodes, observed, rules)),
+        tuple(_steps(nodes, observed, rules, prepared, dtype)),
         rules,
         at_image,
         target_gradient,
+        dtype,
         shapes,
     )
 
@@ -255,7 +275,13 @@ def _with_onednn(
     return result
 
 
-def _steps(nodes: list[Node], observed: set[int], rules: Mapping[int, Rules]) -> Iterable[Step]:
+def _steps(
+    nodes: list[Node],
+    observed: set[int],
+    rules: Mapping[int, Rules],
+    prepared: Prepared,
+    dtype: torch.dtype | None,
+) -> Iterable[Step]:
     reader = _only_reader(nodes, observed)
     by_output = {node.output: node for node in nodes}
     last = {slot: node.output for node in nodes for slot in node.inputs}
@@ -263,8 +289,10 @@ def _steps(nodes: list[Node], observed: set[int], rules: Mapping[int, Rules]) ->
         first = node.inputs[0]
         producer = by_output.get(first)
         carried = tuple(rules[slot] for slot in node.inputs)
+        needed = any(carried)
         yield Step(
             node,
+            prepared.cast(node.operator, dtype) if dtype and needed else node.operator,
             in_place=node.operator.in_place
             and first in reader
             and producer is not None

@@ -56,7 +56,7 @@ def forward(plan: Plan, images: Tensor) -> Forward:
         inputs = [values[slot] for slot in node.inputs]
         values[node.output], keep = node.operator.forward(inputs, step.in_place)
         if keep is not None and step.rules:
-            kept[node.output] = keep
+            kept[node.output] = _as(keep, plan.dtype)
         for slot in step.done:
             del values[slot]
     return Forward(values, kept)
@@ -71,7 +71,8 @@ def backward(plan: Plan, run: Forward, targets: Tensor) -> Backward:
         targets: the logit in each image, (B,).
     """
     gradients = _Gradients(plan, len(targets))
-    one = run.values[plan.tape.logits].new_ones(len(targets), 1)
+    logits = run.values[plan.tape.logits]
+    one = torch.ones(len(targets), 1, dtype=plan.dtype or logits.dtype, device=logits.device)
     gradients.add(plan.tape.logits, ClassRow(one, targets), owned=False)
     target = plan.tape.targets[0] if plan.tape.targets and plan.target_gradient else None
     at_target: Tensor | None = None
@@ -86,7 +87,17 @@ def backward(plan: Plan, run: Forward, targets: Tensor) -> Backward:
             gradients.take(step.node.output)
     if target == IMAGE and IMAGE in gradients:
         at_target = gradients.plain(IMAGE)
-    return Backward(gradients.by_rule(), at_target)
+    at_image = {rule: g.to(logits.dtype) for rule, g in gradients.by_rule().items()}
+    return Backward(at_image, None if at_target is None else at_target.to(logits.dtype))
+
+
+def _as(keep: Any, dtype: torch.dtype | None) -> Any:
+    """What is kept, its floating values in another type. A positive value stays positive."""
+    if dtype is None:
+        return keep
+    if isinstance(keep, tuple):
+        return tuple(_as(part, dtype) for part in keep)
+    return keep.to(dtype) if isinstance(keep, Tensor) and keep.is_floating_point() else keep
 
 
 def _step_back(plan: Plan, step: Step, gradients: _Gradients, kept: Any) -> None:
@@ -94,7 +105,7 @@ def _step_back(plan: Plan, step: Step, gradients: _Gradients, kept: Any) -> None
     g, owned = gradients.take(node.output)
     if isinstance(g, ClassRow):
         g = ClassRow(gradients.narrowed(g.values, step.rules), g.targets)
-        short_cut = node.operator.backward_row(g, kept, step.rules)
+        short_cut = step.backward.backward_row(g, kept, step.rules)
         if short_cut is not None:
             gradients.add(node.inputs[0], short_cut, owned=True)
             return
@@ -102,7 +113,7 @@ def _step_back(plan: Plan, step: Step, gradients: _Gradients, kept: Any) -> None
     else:
         g = gradients.narrowed(g, step.rules)
     input_shapes = [plan.shape(slot) for slot in node.inputs]
-    results = node.operator.backward(g, kept, input_shapes, step.rules, owned)
+    results = step.backward.backward(g, kept, input_shapes, step.rules, owned)
     memory = g.untyped_storage().data_ptr()
     for slot, carried, result in zip(node.inputs, step.carried, results, strict=True):
         if not carried:

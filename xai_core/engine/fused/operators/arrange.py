@@ -35,6 +35,9 @@ class Scale(Operator):
 
     factor: Tensor | float
 
+    def cast(self, dtype: torch.dtype) -> Operator:
+        return Scale(self.factor.to(dtype)) if isinstance(self.factor, Tensor) else self
+
     def forward(self, inputs: Sequence[Tensor], in_place: bool) -> tuple[Tensor, Any]:
         return inputs[0] * self.factor, None
 

@@ -82,6 +82,10 @@ class Operator:
         """
         raise NotImplementedError
 
+    def cast(self, dtype: torch.dtype) -> Operator:
+        """The same with weights of another type, for the backward pass."""
+        return self
+
     def backward_row(self, row: ClassRow, kept: Any, rules: Rules) -> Tensor | ClassRow | None:
         """`backward` for a gradient at one channel; None where that has no short cut."""
         return None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from xai_core.engine.fused.operators.arrange import Scale
 from xai_core.engine.fused.operators.operator import ClassRow, Operator, Rules
 
 
@@ -84,6 +85,9 @@ class Convolution(Operator):
         result = row.values.new_empty(shape).to(memory_format=torch.channels_last)
         return torch.mul(row.values, weights, out=result)
 
+    def cast(self, dtype: torch.dtype) -> Convolution:
+        return replace(self, weight=self.weight.to(dtype), bias=None)
+
     def in_phases(self) -> Convolution:
         """The same; its gradient, if it is one with few outputs (slow), as a faster convolution."""
         (stride, across), (kernel, width) = self.stride, self.weight.shape[2:]
@@ -117,6 +121,9 @@ class PhasedConvolution(Convolution):
     """
 
     phases: Tensor
+
+    def cast(self, dtype: torch.dtype) -> PhasedConvolution:
+        return replace(self, weight=self.weight.to(dtype), phases=self.phases.to(dtype))
 
     def backward(
         self, g: Tensor, kept: Any, shapes: Sequence[Sequence[int]], rules: Rules, owned: bool
@@ -158,6 +165,9 @@ class BatchNorm(Operator):
         scale = self.scale().view(-1, 1, 1)
         return (g.mul_(scale) if owned else g * scale,)
 
+    def cast(self, dtype: torch.dtype) -> Operator:
+        return Scale(self.scale().to(dtype).view(-1, 1, 1))
+
     def scale(self) -> Tensor:
         """``weight / sqrt(variance + eps)``, (C,)."""
         scale = (self.variance + self.eps).rsqrt()
@@ -194,10 +204,13 @@ class Linear(Operator):
     def forward(self, inputs: Sequence[Tensor], in_place: bool) -> tuple[Tensor, Any]:
         return F.linear(inputs[0], self.weight, self.bias), None
 
+    def cast(self, dtype: torch.dtype) -> Operator:
+        return Linear(self.weight.to(dtype), None)
+
     def backward(
         self, g: Tensor, kept: Any, shapes: Sequence[Sequence[int]], rules: Rules, owned: bool
     ) -> Sequence[Tensor]:
-        if g.is_cuda or g.shape[0] > 4:
+        if g.is_cuda or g.shape[0] > 4 or g.dtype == torch.bfloat16:
             return (g @ self.weight,)
         # A few rows: row by row is memory-bound, while a small matrix product is slower than that.
         return (torch.bmm(g.unsqueeze(1), self.weight.expand(g.shape[0], -1, -1)).squeeze(1),)
