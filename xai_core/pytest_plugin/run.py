@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -43,6 +44,7 @@ class Run(Request):
         self._ahead: tuple[Chunk, Future[list[Input | NoRecord]]] | None = None
         self._plan: dict[tuple[str, str], dict[str, dict[str, None]]] = {}
         self._chunks: dict[tuple[str, str], dict[str, Chunk]] = {}
+        self._following: dict[tuple[str, str, str], Chunk] = {}  # by net, size and first sample
         self._outcomes: OrderedDict[tuple[str, Chunk], dict[tuple[str, ...], Outcome]] = (
             OrderedDict()
         )
@@ -125,11 +127,10 @@ class Run(Request):
                 (self.samples[sample_id], tuple(m for m in self.methods if m in methods))
                 for sample_id, methods in self._plan[net, size].items()
             ]
-            chunks = {
-                member.id: chunk
-                for chunk in plan_chunks(planned, size, self.options.batch_size, self._shape(size))
-                for member in chunk.samples
-            }
+            ordered = plan_chunks(planned, size, self.options.batch_size, self._shape(size))
+            chunks = {member.id: chunk for chunk in ordered for member in chunk.samples}
+            for chunk, following in pairwise(ordered):
+                self._following[net, size, chunk.samples[0].id] = following
             self._chunks[net, size] = chunks
         return chunks[sample]
 
@@ -179,10 +180,9 @@ class Run(Request):
 
         ahead, self._ahead = self._ahead, None
         prepared = ahead[1].result() if ahead and ahead[0] is chunk else prepare(chunk)
-        chunks = list(dict.fromkeys(self._chunks[net.id, chunk.size].values()))
-        following = chunks[chunks.index(chunk) + 1 :]
-        if following:
-            self._ahead = following[0], self._reader.submit(prepare, following[0])
+        following = self._following.get((net.id, chunk.size, chunk.samples[0].id))
+        if following is not None:
+            self._ahead = following, self._reader.submit(prepare, following)
         return prepared
 
     @cached_property
