@@ -20,7 +20,7 @@ def shared(path: str) -> Path:
     return found
 
 
-@pytest.fixture(params=[AutogradEngine, FusedEngine], ids=lambda engine: engine.id)
+@pytest.fixture(params=[AutogradEngine, FusedEngine], ids=lambda engine: engine.__name__)
 def each_engine(request, monkeypatch):
     """Runs the test once with each engine behind `tests.tiny.explain`."""
     engine = request.param()

@@ -39,7 +39,7 @@ def package(suite):
     (folder / "positive_mass.py").write_text(example("adding-a-metric"))
     (folder / "squares.py").write_text(example("adding-a-data-set"))
     with (suite.path / "tinynet.py").open("a") as file:
-        file.write('OTHER = NetSpec("other_tiny", lambda: Counted(gap=True), weights="random:0")\n')
+        file.write('OTHER = NetSpec("other_tiny", lambda: Tiny(gap=True), weights="random:0")\n')
     metadata = suite.path / "others-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: others\nVersion: 1.0\n")
@@ -65,14 +65,14 @@ def test_a_method_a_metric_a_net_and_a_data_set_from_outside_run_together(packag
 
 
 def test_the_nets_page_shows_a_spec_that_runs(suite):
-    code = example("adding-a-net").replace("MyNet(num_classes=1000)", "tinynet.Counted(gap=True)")
+    code = example("adding-a-net").replace("MyNet(num_classes=1000)", "tinynet.Tiny(gap=True)")
     (suite.path / "mine.py").write_text(
         "import tinynet\n" + code.replace("features.9", "features.4")
     )
     import tinynet
     import torch
 
-    torch.save(tinynet.Counted(gap=True).state_dict(), suite.path / "checkpoint.pth")
+    torch.save(tinynet.Tiny(gap=True).state_dict(), suite.path / "checkpoint.pth")
     suite.run("--net=mine:SPEC", "--weights=my_net=checkpoint.pth").assert_outcomes(passed=24)
     assert {(r["net"], r["weights"]) for r in suite.records()} == {("my_net", "checkpoint.pth")}
 

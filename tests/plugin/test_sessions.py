@@ -51,7 +51,7 @@ def test_lists_may_be_given_in_any_way_and_any_place(suite, arguments):
 )
 def test_a_wrong_option_is_a_usage_error_before_anything_is_written(suite, options, sentence):
     with (suite.path / "tinynet.py").open("a") as file:
-        file.write("TWIN = NetSpec('tiny', lambda: Counted(gap=False), 'features.4')\n")
+        file.write("TWIN = NetSpec('tiny', lambda: Tiny(gap=False), 'features.4')\n")
     result = suite.run(*options)
     text = result.stdout.str() + result.stderr.str()
     assert result.ret == USAGE
@@ -180,14 +180,14 @@ def test_resuming_tries_again_what_failed(suite, monkeypatch):
     """Even under the same key: memory may have been short, the disk full."""
     import tinynet
 
-    forward = tinynet.Counted.forward
+    forward = tinynet.Tiny.forward
 
     def fail(self, x):
         raise RuntimeError("not enough memory")
 
-    monkeypatch.setattr(tinynet.Counted, "forward", fail)
+    monkeypatch.setattr(tinynet.Tiny, "forward", fail)
     suite.run().assert_outcomes(failed=24)
-    monkeypatch.setattr(tinynet.Counted, "forward", forward)
+    monkeypatch.setattr(tinynet.Tiny, "forward", forward)
     suite.run(f"--resume={suite.folder}").assert_outcomes(passed=24)
     assert "PARTIAL" not in suite.report
 
