@@ -188,7 +188,8 @@ class _Prepared:
             at_target = ACTIVATION_GRADIENT in needs
             tape = self._tape(tuple(images.shape[1:]), images.dtype)
             kernels = self._prepared, self._onednn
-            return make_plan(tape, len(images), rules, at_target, *kernels, self._dtype)
+            fold = images.dtype != torch.float64  # see _layout
+            return make_plan(tape, len(images), rules, at_target, *kernels, self._dtype, fold)
 
         return self._plans.get((images.shape, needs), make)
 
@@ -233,7 +234,7 @@ def _explain(
     methods: Sequence[Method],
     needs: frozenset[Signal],
 ) -> Attributions:
-    run = walk.forward(plan, images.detach().contiguous(memory_format=torch.channels_last))
+    run = walk.forward(plan, images.detach().contiguous(memory_format=_layout(images.dtype)))
     logits = run.values[plan.tape.logits]
     check_logits(net, logits)
     targets = choose_targets(net, logits, candidates)
@@ -256,6 +257,14 @@ def _explain(
             signals[ACTIVATION_GRADIENT] = found.at_target
     maps, refused, failed = combine(methods, signals, missing)
     return Attributions(maps, refused, failed, logits, targets, engine)
+
+
+def _layout(dtype: torch.dtype) -> torch.memory_format:
+    """channels_last is faster; in float64 every last bit is that of the net's own forward pass.
+
+    Where values tie but for rounding (flat regions under max-pooling), the last bit decides.
+    """
+    return torch.contiguous_format if dtype == torch.float64 else torch.channels_last
 
 
 def _captured(net: Net, plan: Plan, run: walk.Forward) -> Captured:

@@ -57,6 +57,7 @@ class Plan:
         image_rules: rules whose gradient at the image is wanted.
         target_gradient: whether the plain gradient at the target layer is.
         dtype: of the backward pass; None for that of the forward pass.
+        fold: whether batch normalisation becomes part of the convolution before it.
         shapes: of each slot, without the batch.
     """
 
@@ -114,6 +115,7 @@ def make_plan(
     prepared: Prepared,
     onednn: OneDnn | None,
     dtype: torch.dtype | None = None,
+    fold: bool = True,
 ) -> Plan:
     """Plan the walk.
 
@@ -131,7 +133,9 @@ def make_plan(
     observed = {tape.logits, *tape.targets}
     if tape.classifier:
         observed.update(tape.classifier[1:])
-    nodes = _fold(list(tape.nodes), observed, prepared)
+    nodes = list(tape.nodes)
+    if fold:
+        nodes = _fold(nodes, observed, prepared)
     nodes = [_in_phases(node, prepared) for node in nodes]
     shapes = dict(tape.shapes)
     nodes = _relu_after_concatenation(nodes, observed, shapes)
