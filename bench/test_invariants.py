@@ -10,6 +10,7 @@ from torch import nn
 
 from bench.conftest import Explain
 from xai_core.methods import METHODS
+from xai_core.pytest_plugin.run import Run
 from xai_core.types import Net
 
 
@@ -43,11 +44,12 @@ def test_guided_grad_cam_is_the_product(explain: Explain) -> None:
     assert torch.equal(result.maps["guided_grad_cam"], product)
 
 
-def test_grad_cam_is_cam(explain: Explain) -> None:
+def test_grad_cam_is_cam(run: Run, explain: Explain) -> None:
     """Behind global average pooling and a linear classifier Grad-CAM and CAM are one map.
 
     Exactly so without a ReLU between classifier and pooling; with one (SqueezeNet) the gradient
-    is cut where a position's score is negative, and the channels' common factor stays.
+    is cut where a position's score is negative, and the channels' common factor stays. A gradient
+    that is rounded (``--precision``) weighs channels by its 8 or 11 significant bits.
     """
     result = explain("cam", "grad_cam")
     if "cam" in result.refused:
@@ -55,4 +57,5 @@ def test_grad_cam_is_cam(explain: Explain) -> None:
     cam, grad_cam = result.maps["cam"], result.maps["grad_cam"]
     if not grad_cam.any():
         pytest.skip("Grad-CAM is zero everywhere on this image")
-    assert torch.allclose(cam, grad_cam, atol=1e-3)
+    tolerance = 1e-3 if run.options.precision == "full" else 0.05
+    assert torch.allclose(cam, grad_cam, atol=tolerance)
