@@ -1,4 +1,4 @@
-"""In float64 the forward pass is that of the net to the last bit, so that ties fall the same way."""
+"""In float64 the forward pass is the net's to the last bit, so that ties fall the same way."""
 
 from __future__ import annotations
 

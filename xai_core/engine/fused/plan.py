@@ -57,7 +57,6 @@ class Plan:
         image_rules: rules whose gradient at the image is wanted.
         target_gradient: whether the plain gradient at the target layer is.
         dtype: of the backward pass; None for that of the forward pass.
-        fold: whether batch normalisation becomes part of the convolution before it.
         shapes: of each slot, without the batch.
     """
 
@@ -127,6 +126,7 @@ def make_plan(
         prepared: the net's convolutions in another form.
         onednn: the net's private operators; None for public ones alone.
         dtype: of the backward pass; None for that of the forward pass.
+        fold: whether batch normalisation becomes part of the convolution before it.
     """
     wanted = set(image_rules)
     at_image = tuple(rule for rule in _ORDER if rule in wanted)
