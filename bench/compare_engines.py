@@ -25,10 +25,9 @@ import torch.nn.functional as F
 from tabulate import tabulate
 from torch import Tensor, nn
 
-from bench.contenders import CONTENDERS, with_engine
+from bench.contenders import CONTENDERS, STUDY, with_engine
 from xai_core.engine import FusedEngine
 from xai_core.engine.allocator import keep_freed_memory
-from xai_core.methods import METHODS
 from xai_core.nets import STUDY_NETS, get_spec, load_net
 from xai_core.types import Net
 
@@ -105,7 +104,7 @@ def measure(net: Net, case: str, who: list[str], seconds: float) -> dict[str, li
     for name in {REFERENCE: None} | dict.fromkeys(who):
         explain = CONTENDERS[name](net)
         todo[name] = lambda explain=explain: explain(x, c)  # type: ignore[misc]
-    for label, ids in (("Grad-CAM", ("grad_cam",)), ("six", tuple(METHODS))):
+    for label, ids in (("Grad-CAM", ("grad_cam",)), ("six", (*STUDY, "cam"))):
         some = with_engine(engine, net, ids)
         todo[label] = lambda some=some: some(x, c)  # type: ignore[misc]
     todo["forward"] = lambda: forward(net.module, x)

@@ -104,6 +104,7 @@ class Suite:
         given = " ".join(extra)
         defaults = {
             **{"--net": "tinynet:SPEC", "--coco": "coco", "--size": "32"},
+            "--method": "backprop,cam,deconvolution,grad_cam,guided_backprop,guided_grad_cam",
             "--threads": "1",  # for a net this small more of them only wait for each other
         }
         kept = [f"{k}={v}" for k, v in defaults.items() if not re.search(rf"{k}\b", given)]

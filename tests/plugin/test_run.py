@@ -11,6 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
+import xai_core.methods
+
+ALL = tuple(xai_core.methods.METHODS)
 METHODS = (
     "backprop",
     "cam",
@@ -46,6 +49,18 @@ def test_ids_read_net_size_sample_method(suite):
     assert ids[0].endswith("test_concentration[tiny-32-000000000001-banana-backprop]")
     assert [i.split("-")[-1].rstrip("]") for i in ids[:6]] == list(METHODS)
     assert not (suite.path / "reports").exists()
+
+
+def test_baselines_are_part_of_the_study_by_default_and_are_not_timed(suite):
+    every = f"--method={','.join(ALL)}"
+    result = suite.run("bench", every, "--rounds=1")
+    result.assert_outcomes(passed=4 * len(ALL) + 3 + 6)
+    records = suite.records()
+    assert {r["method"] for r in records} == set(ALL)
+    uniform = [r for r in records if r["method"] == "uniform"]
+    assert all(r["concentration"] == pytest.approx(r["chance"]) for r in uniform)
+    assert "| *Uniform* " in suite.report
+    assert suite.report.index("Guided Grad-CAM") < suite.report.index("*Centre Gaussian*")
 
 
 def test_the_report_says_what_was_done(suite):

@@ -1,4 +1,4 @@
-"""The six methods written out in float64 for one small net: no autograd, no torch, no xai_core.
+"""The methods written out in float64 for one small net: no autograd, no xai_core.
 
     conv 3x3 -> relu -> max-pool 2x2 -> conv 3x3 -> relu -> global average -> linear
 
@@ -7,10 +7,12 @@ The target layer is the second ReLU. Images are (3, H, W) with H and W even.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 Array = np.ndarray
 
@@ -187,12 +189,64 @@ def guided_grad_cam(p: Parameters, image: Array, c: int) -> Array:
     return guided_backprop(p, image, c) * grad_cam(p, image, c)
 
 
+def uniform(p: Parameters, image: Array, c: int) -> Array:
+    return np.ones((1, *image.shape[1:]))
+
+
+def centre(p: Parameters, image: Array, c: int) -> Array:
+    """An eighth of the image's side is one standard deviation."""
+    _, height, width = image.shape
+    values = np.empty((1, height, width))
+    for y, x in np.ndindex(height, width):
+        u, v = (x + 0.5) / width - 0.5, (y + 0.5) / height - 0.5
+        values[0, y, x] = math.exp(-(u * u + v * v) / (2 * 0.125**2))
+    return values
+
+
+def edges(p: Parameters, image: Array, c: int) -> Array:
+    """Sobel's two slopes, by hand; beyond the border the image continues as it ends."""
+    grey = image.mean(axis=0)
+    height, width = grey.shape
+
+    def at(y: int, x: int) -> float:
+        return float(grey[min(max(y, 0), height - 1), min(max(x, 0), width - 1)])
+
+    values = np.empty((1, height, width))
+    for y, x in np.ndindex(height, width):
+        across = down = 0.0
+        for offset, weight in ((-1, 1), (0, 2), (1, 1)):
+            across += weight * (at(y + offset, x + 1) - at(y + offset, x - 1))
+            down += weight * (at(y + 1, x + offset) - at(y - 1, x + offset))
+        values[0, y, x] = math.hypot(across, down)
+    return values
+
+
+def noise(p: Parameters, image: Array, c: int) -> Array:
+    """The seed's values are torch's to give."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(image.shape, generator=generator, dtype=torch.float64).numpy()
+
+
+def noise_grad_cam(p: Parameters, image: Array, c: int) -> Array:
+    return noise(p, image, c) * grad_cam(p, image, c)
+
+
+def edges_grad_cam(p: Parameters, image: Array, c: int) -> Array:
+    return edges(p, image, c) * grad_cam(p, image, c)
+
+
 TWINS: dict[str, Callable[[Parameters, Array, int], Array]] = {
     "backprop": backprop,
     "cam": cam,
+    "centre": centre,
     "deconvolution": deconvolution,
+    "edges": edges,
+    "edges_grad_cam": edges_grad_cam,
     "grad_cam": grad_cam,
     "guided_backprop": guided_backprop,
     "guided_grad_cam": guided_grad_cam,
+    "noise": noise,
+    "noise_grad_cam": noise_grad_cam,
+    "uniform": uniform,
 }
 """One for each built-in method: (parameters, image, class) to (channels, H, W)."""

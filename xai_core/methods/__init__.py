@@ -2,6 +2,7 @@
 
 from xai_core.methods import (
     backprop,
+    baselines,
     cam,
     deconvolution,
     grad_cam,
@@ -14,6 +15,7 @@ __all__ = [
     "METHODS",
     "Method",
     "backprop",
+    "baselines",
     "cam",
     "deconvolution",
     "grad_cam",

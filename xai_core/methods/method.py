@@ -26,6 +26,7 @@ class Method:
         combine: signals to maps, (B, channels, H, W).
         channels: 3 where every colour channel has its own attribution, else 1.
         non_negative: whether the map has no negative values.
+        baseline: whether it is there to be beaten: it shows what needs no look into the net.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Method:
     combine: Combine
     channels: int
     non_negative: bool
+    baseline: bool = False
 
     def __call__(self, signals: Signals) -> Tensor:
         """Combine the signals and check the result: shape, finite values, sign.
@@ -67,6 +69,7 @@ def register_method(
     needs: Iterable[Signal],
     channels: int,
     non_negative: bool = False,
+    baseline: bool = False,
 ) -> Callable[[Combine], Combine]:
     """Register the decorated function as the method ``id``; see `Method` for the arguments.
 
@@ -74,9 +77,8 @@ def register_method(
     """
 
     def register(combine: Combine) -> Combine:
-        METHODS.register(
-            id, Method(id, title, frozenset(needs) | {INPUT}, combine, channels, non_negative)
-        )
+        signals = frozenset(needs) | {INPUT}
+        METHODS.register(id, Method(id, title, signals, combine, channels, non_negative, baseline))
         return combine
 
     return register

@@ -84,7 +84,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         "net": lambda: list(run.specs),
         "size": lambda: list(run.options.sizes),
         "sample": lambda: list(run.samples),
-        "method": lambda: list(run.methods),
+        "method": lambda: [
+            name
+            for name, method in run.methods.items()
+            if not (method.baseline and "benchmark" in metafunc.fixturenames)
+        ],
     }
     for name in wanted:
         indirect = name == "net"

@@ -173,6 +173,7 @@ class Aggregator:
             records=records,
             planned=max(self._cells, len(there | gaps.keys())),
             titles={name: method.title for name, method in run.methods.items()},
+            baselines=[name for name, method in run.methods.items() if method.baseline],
             skipped=_group(gaps, "skipped"),
             failed=_group(self._gaps, "failed"),
             broken=[Gap(test, reason, 0) for test, reason in sorted(self._broken.items())],

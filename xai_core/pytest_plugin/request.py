@@ -107,13 +107,14 @@ class Request:
 
     @cached_property
     def methods(self) -> dict[str, Method]:
-        """Id to method, in the registry's order."""
+        """Id to method, in the registry's order; baselines last."""
         from xai_core.methods import METHODS
 
         wanted = set(self.options.methods or METHODS)
         for name in sorted(wanted):
             METHODS.get(name)
-        return {name: METHODS.get(name) for name in METHODS if name in wanted}
+        found = [METHODS.get(name) for name in METHODS if name in wanted]
+        return {method.id: method for method in sorted(found, key=lambda m: m.baseline)}
 
     @cached_property
     def specs(self) -> dict[str, NetSpec]:

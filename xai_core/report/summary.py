@@ -56,7 +56,8 @@ class Summary:
         name: of the run.
         records: sorted.
         planned: number of records that the run set out to compute.
-        titles: method id to its name in the literature.
+        titles: method id to its name in the literature, in the order of tables and charts.
+        baselines: ids of the methods that are there to be beaten.
         skipped: cells whose method is not defined there, or that the user left out.
         failed: cells that went wrong.
         broken: failed tests that judge no single record, invariants for example.
@@ -71,6 +72,7 @@ class Summary:
     records: Sequence[Record]
     planned: int
     titles: Mapping[str, str]
+    baselines: Sequence[str] = ()
     skipped: Sequence[Gap] = ()
     failed: Sequence[Gap] = ()
     broken: Sequence[Gap] = ()
