@@ -32,9 +32,18 @@ def test_main_table_counts_zero_maps_as_zero_and_shows_the_mean_without_them(mak
             ]
         )
     )
-    # records, sum, mean, chance, gain, zero maps, dead logits, mean without zeros
-    expected = ["Grad-CAM", "3", "0.90", "0.300", "0.200", "1.50", "1", "1", "0.450"]
+    # records, sum, mean, interval, chance, gain, zero maps, dead logits, mean without zeros
+    expected = ["Grad-CAM", "3", "0.90", "0.300", "-", "0.200", "1.50", "1", "1", "0.450"]
     assert rows(text, "Grad-CAM")[0] == expected
+
+
+def test_baselines_come_last_and_look_different(make_record):
+    records = [make_record(0.2, method=m) for m in ("centre", "grad_cam", "uniform")]
+    titles = {"grad_cam": "Grad-CAM", "centre": "Centre", "uniform": "Uniform"}
+    both = summary(records, titles=titles, baselines=("centre", "uniform"))
+    main_table = [row[0] for row in markdown.headline_rows(both)[0][2]]
+    assert main_table == ["Grad-CAM", "*Centre*", "*Uniform*"]
+    assert "*" not in terminal.render(both)
 
 
 def test_only_zero_maps_leave_no_mean_without_them(make_record):

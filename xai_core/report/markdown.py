@@ -7,7 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from xai_core.report.statistics import intervals, sections
 from xai_core.report.summary import Gap, Summary, by_method, frame
+from xai_core.report.table import escape, interval, markdown_table, number
 
 RANDOM_NOTE = (
     "**Randomly initialised, never trained.** Their P is the architecture's own level, not a "
@@ -17,10 +19,11 @@ MANY = 20
 """Unexplained tests that are listed by name."""
 
 LEGEND = (
-    "P is the share of a map's energy inside the dilated mask. *Chance* is the P of a uniform map "
-    "(the dilated mask's share of the image), *gain* is mean P / chance: below 1 the method points "
-    "away from the object. A map of zeros counts as P = 0; *mean P, no zeros* leaves such maps "
-    "out. A *dead logit* is exactly 0 behind a final ReLU, so that its gradient is zero."
+    "P is the share of a map's energy inside the dilated mask; its interval comes from a bootstrap "
+    "over images. In italics: baselines, which need no gradient. *Chance* is the P of a uniform "
+    "map (the dilated mask's share of the image), *gain* is mean P / chance: below 1 the method "
+    "points away from the object. A map of zeros counts as P = 0; *mean P, no zeros* leaves such "
+    "maps out. A *dead logit* is exactly 0 behind a final ReLU, so that its gradient is zero."
 )
 
 
@@ -29,7 +32,8 @@ def render(summary: Summary) -> str:
     parts = [f"# Concentration of attribution energy: {summary.name}", *_banner(summary)]
     if summary.records:
         table = frame(summary.records)
-        parts += [*_headline(table, summary), *_per_net(table, summary), *_nets(table)]
+        parts += [*_headline(summary), *sections(summary), *_per_net(table, summary)]
+        parts += _nets(table)
         parts += [*_timings(table, summary), *_details(table, summary)]
     parts += _gaps("Skipped", summary.skipped)
     parts += _gaps("Failed", [*summary.failed, *summary.broken])
@@ -46,7 +50,7 @@ def headline_rows(summary: Summary) -> list[tuple[str, list[str], list[list[str]
     """(caption, header, rows) of the main table: trained and random nets are never mixed."""
     table = frame(summary.records)
     return [
-        (_caption(part, random), METHOD_HEADER, _method_rows(by_method(part), summary.titles))
+        (_caption(part, random), METHOD_HEADER, _method_rows(by_method(part), part, summary))
         for random, part in table.groupby("weights_random", sort=True)
     ]
 
@@ -56,6 +60,7 @@ METHOD_HEADER = [
     "Records",
     "Sum of P",
     "Mean P",
+    "95 % interval",
     "Chance",
     "Gain",
     "Zero maps",
@@ -81,10 +86,10 @@ def _banner(summary: Summary) -> list[str]:
     return lines
 
 
-def _headline(table: pd.DataFrame, summary: Summary) -> list[str]:
+def _headline(summary: Summary) -> list[str]:
     parts = ["## Concentration by method"]
     for caption, header, rows in headline_rows(summary):
-        parts += [caption, _table(header, rows, numbers_from=1)]
+        parts += [caption, markdown_table(header, rows, numbers_from=1)]
     return [*parts, LEGEND]
 
 
@@ -98,23 +103,29 @@ def _caption(part: pd.DataFrame, random: object) -> str:
     return f"{RANDOM_NOTE} {facts}" if random else f"**Trained nets.** {facts}"
 
 
-def _method_rows(table: pd.DataFrame, titles: Mapping[str, str]) -> list[list[str]]:
-    return [
-        [titles.get(row["method"], row["method"]), *_figures(row)]
-        for row in table.to_dict("records")
-    ]
+def _method_rows(figures: pd.DataFrame, part: pd.DataFrame, summary: Summary) -> list[list[str]]:
+    """Methods first, then the baselines, in italics."""
+    together = figures.merge(intervals(part)[["method", "low", "high"]], on="method")
+    rows = sorted(together.to_dict("records"), key=lambda row: row["method"] in summary.baselines)
+    return [[_named(row["method"], summary), *_figures(row)] for row in rows]
+
+
+def _named(method: str, summary: Summary) -> str:
+    title = summary.titles.get(method, method)
+    return f"*{title}*" if method in summary.baselines else title
 
 
 def _figures(row: Mapping[Hashable, Any]) -> list[str]:
     return [
         str(row["records"]),
-        _number(row["sum_p"], 2),
-        _number(row["mean_p"]),
-        _number(row["chance"]),
-        _number(row["gain"], 2),
+        number(row["sum_p"], 2),
+        number(row["mean_p"]),
+        interval(row["low"], row["high"]),
+        number(row["chance"]),
+        number(row["gain"], 2),
         str(row["zero_energy"]),
         str(row["dead_logit"]),
-        _number(row["mean_alive"]),
+        number(row["mean_alive"]),
     ]
 
 
@@ -125,17 +136,15 @@ def _per_net(table: pd.DataFrame, summary: Summary) -> list[str]:
         means = figures.pivot(index="method", columns="net", values="mean_p")
         nets = list(means.columns)
         random = set(part.loc[part["weights_random"].astype(bool), "net"])
+        ordered = sorted(means.index, key=lambda method: method in summary.baselines)
         rows = [
-            [
-                summary.titles.get(method, str(method)),
-                *(_number(means.loc[method, n]) for n in nets),
-            ]
-            for method in means.index
+            [_named(method, summary), *(number(means.loc[method, n]) for n in nets)]
+            for method in ordered
         ]
         chance = part.groupby("net")["chance"].mean()
-        rows.append(["*Chance*", *(_number(chance[net]) for net in nets)])
+        rows.append(["*Chance*", *(number(chance[net]) for net in nets)])
         header = [f"{net} (random weights)" if net in random else net for net in nets]
-        parts += [f"### Size {size}", _table(["Method", *header], rows, numbers_from=1)]
+        parts += [f"### Size {size}", markdown_table(["Method", *header], rows, numbers_from=1)]
     return parts
 
 
@@ -146,7 +155,7 @@ def _nets(table: pd.DataFrame) -> list[str]:
         for net, layer, label, sha, random in table[columns].drop_duplicates().to_numpy().tolist()
     ]
     header = ["Net", "Target layer", "Weights", "SHA-256", "Trained"]
-    return ["## Nets", _table(header, sorted(rows))]
+    return ["## Nets", markdown_table(header, sorted(rows))]
 
 
 def _timings(table: pd.DataFrame, summary: Summary) -> list[str]:
@@ -172,57 +181,39 @@ def _timings(table: pd.DataFrame, summary: Summary) -> list[str]:
         note += f"Single methods: median of {rounds} rounds on one image (pytest-benchmark)."
     else:
         note += f"Single methods were not timed: {summary.no_timings}."
-    return ["## Time", note, _table(header, rows, numbers_from=2)]
+    return ["## Time", note, markdown_table(header, rows, numbers_from=2)]
 
 
 def _details(table: pd.DataFrame, summary: Summary) -> list[str]:
-    figures = by_method(table, ("net", "size", "weights_random", "method"))
+    keys = ["net", "size", "weights_random", "method"]
+    figures = by_method(table, keys).merge(intervals(table, keys), on=[*keys, "mean_p"])
     rows = [
         [
             row["net"] + (" (random weights)" if row["weights_random"] else ""),
             row["size"],
-            summary.titles.get(row["method"], row["method"]),
+            _named(row["method"], summary),
             *_figures(row),
         ]
         for row in figures.to_dict("records")
     ]
     header = ["Net", "Size", *METHOD_HEADER]
-    return ["## Every net, size and method", _table(header, rows, numbers_from=3)]
+    return ["## Every net, size and method", markdown_table(header, rows, numbers_from=3)]
 
 
 def _gaps(heading: str, gaps: Sequence[Gap]) -> list[str]:
     if not gaps:
         return []
     rows = [[gap.what, str(gap.cells), gap.reason] for gap in gaps]
-    return [f"## {heading}", _table(["What", "Records", "Reason"], rows)]
+    return [f"## {heading}", markdown_table(["What", "Records", "Reason"], rows)]
 
 
 def _bullets(lines: Iterable[str]) -> str:
-    return "\n".join(f"- {_escape(line)}" for line in lines)
+    return "\n".join(f"- {escape(line)}" for line in lines)
 
 
 def _cells(gaps: Sequence[Gap]) -> int:
     return sum(gap.cells for gap in gaps)
 
 
-def _number(value: object, digits: int = 3) -> str:
-    return "-" if pd.isna(value) else f"{value:.{digits}f}"  # type: ignore[call-overload]
-
-
 def _ms(seconds: object) -> str:
     return "-" if seconds is None else f"{1000 * float(seconds):.1f}"  # type: ignore[arg-type]
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers_from: int = 99) -> str:
-    escaped = [[_escape(cell) for cell in row] for row in rows]
-    align = ["left" if i < numbers_from else "right" for i in range(len(header))]
-    return pd.DataFrame(escaped, columns=list(header)).to_markdown(
-        index=False, disable_numparse=True, colalign=align if escaped else None
-    )
-
-
-def _escape(text: str) -> str:
-    """Keep a cell in its cell: tabulate passes ``|``, line breaks and HTML through."""
-    for character, replacement in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("\n", " ")):
-        text = text.replace(character, replacement)
-    return text

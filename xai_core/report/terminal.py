@@ -14,6 +14,7 @@ def render(summary: Summary) -> str:
     for caption, header, rows in headline_rows(summary):
         align = ["left", *["right"] * (len(header) - 1)]
         lines += [caption.replace("**", ""), ""]
+        rows = [[row[0].strip("*"), *row[1:]] for row in rows]
         lines += [tabulate(rows, header, disable_numparse=True, colalign=align), ""]
     skipped, failed = (sum(gap.cells for gap in gaps) for gaps in (summary.skipped, summary.failed))
     state = "PARTIAL: " if summary.partial else ""

@@ -1,0 +1,37 @@
+"""Cells and tables of markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+
+def number(value: object, digits: int = 3) -> str:
+    """A number, or a dash where it is not defined."""
+    if pd.isna(value):  # type: ignore[call-overload]
+        return "-"
+    return f"{value:z.{digits}f}"  # z: no minus sign before a zero
+
+
+def interval(low: float, high: float) -> str:
+    """The ends of an interval, or a dash where it is not defined."""
+    return "-" if pd.isna(low) or pd.isna(high) else f"{low:z.3f} to {high:z.3f}"
+
+
+def markdown_table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], numbers_from: int = 99
+) -> str:
+    """A table whose columns are right-aligned from ``numbers_from`` on."""
+    escaped = [[escape(cell) for cell in row] for row in rows]
+    align = ["left" if i < numbers_from else "right" for i in range(len(header))]
+    return pd.DataFrame(escaped, columns=list(header)).to_markdown(
+        index=False, disable_numparse=True, colalign=align if escaped else None
+    )
+
+
+def escape(text: str) -> str:
+    """Keep a cell in its cell: tabulate passes ``|``, line breaks and HTML through."""
+    for character, replacement in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("\n", " ")):
+        text = text.replace(character, replacement)
+    return text
