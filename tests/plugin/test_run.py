@@ -234,8 +234,8 @@ def test_from_within_the_bench_folder(suite, monkeypatch):
     result = suite.pytester.runpytest_inprocess(
         "-p", "no:cacheprovider", "--net", "tinynet:SPEC", "--coco", "../coco", "--size", "32"
     )
-    result.assert_outcomes(passed=33)
-    assert len(suite.records()) == 24
+    result.assert_outcomes(passed=57)
+    assert len(suite.records()) == 48
 
 
 def test_a_users_data_set_runs_under_its_module_path(suite):
@@ -246,6 +246,6 @@ def test_a_users_data_set_runs_under_its_module_path(suite):
         *("bench/test_concentration.py", "-p", "no:cacheprovider", "--size=32"),
         *("--net=tinynet:SPEC", "--data=squares:Squares", "--classes=all"),
     )
-    result.assert_outcomes(passed=60)
+    result.assert_outcomes(passed=120)
     assert {r["data"] for r in suite.records()} == {"squares"}
     assert all(r["chance"] > r["mask_share"] for r in suite.records())
