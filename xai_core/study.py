@@ -53,11 +53,15 @@ class MapOf:
         cell: (net, size, sample, method).
         map: (C, H, W).
         image: the decoded image, at its own size.
+        mask: at the map's size, (H, W).
+        dilated: the mask, dilated.
     """
 
     cell: tuple[str, str, str, str]
     map: Map
     image: Image
+    mask: Mask
+    dilated: Mask
 
 
 @dataclass(frozen=True)
@@ -194,7 +198,8 @@ def run_chunk(
             )
             if keep_map and method.id in result.maps:
                 cell = (net.id, chunk.size, entry.sample.id, method.id)
-                keep_map(MapOf(cell, result.maps[method.id][i].cpu().numpy(), entry.image))
+                values = result.maps[method.id][i].cpu().numpy()
+                keep_map(MapOf(cell, values, entry.image, entry.mask, entry.dilated))
     return outcomes
 
 

@@ -104,10 +104,11 @@ class Suite:
         given = " ".join(extra)
         defaults = {
             **{"--net": "tinynet:SPEC", "--coco": "coco", "--size": "32"},
+            "--report": "tables",  # charts and the page take seconds
             "--method": "backprop,cam,deconvolution,grad_cam,guided_backprop,guided_grad_cam",
             "--threads": "1",  # for a net this small more of them only wait for each other
         }
-        kept = [f"{k}={v}" for k, v in defaults.items() if not re.search(rf"{k}\b", given)]
+        kept = [f"{k}={v}" for k, v in defaults.items() if not re.search(rf"{k}(=| |$)", given)]
         paths = [] if any(e.startswith("bench") for e in extra) else ["bench/test_concentration.py"]
         # hypothesis is imported, and its asserts rewritten, anew by each session that has it
         off = ["-p", "no:cacheprovider", "-p", "no:hypothesispytest"]

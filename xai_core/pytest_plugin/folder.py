@@ -23,6 +23,7 @@ MANIFEST = "samples.json"
 SETTINGS = "settings.json"
 PARTS = "parts"
 MAPS = "maps"
+PREVIEWS = "previews"
 
 
 def new_folder(options: Options, *, claim: bool = False) -> Path:

@@ -17,6 +17,7 @@ LARGEST_SIZE = 8192
 SIZES = ("224", ORIGINAL)
 DTYPES = ("float32", "float64")
 PRECISIONS = ("full", "tf32", "bf16")
+REPORTS = ("full", "tables")
 
 
 _DEFAULTS: dict[str, Any] = {
@@ -40,6 +41,7 @@ _DEFAULTS: dict[str, Any] = {
     "threads": None,
     "rounds": "3",
     "save_maps": False,
+    "report": "full",
     "report_dir": None,
     "resume": None,
 }
@@ -71,6 +73,7 @@ _HELP = {
     "threads": ("N", "torch threads (torch's own number; with -n, cores / workers)"),
     "rounds": ("N", "timed rounds of each benchmark (3)"),
     "save_maps": (None, "write each map as PNG and NPY, CAM-like maps as overlay too"),
+    "report": ("WHAT", "full, or tables: without charts, gallery and page (full)"),
     "report_dir": ("DIR", "folder of all runs (reports)"),
     "resume": ("RUN", "complete the run in this folder"),
 }
@@ -115,6 +118,7 @@ class Options:
         threads: torch threads; None for the default.
         rounds: timed rounds per benchmark.
         save_maps: whether to write each map.
+        report: how much of the report to make; one of `REPORTS`.
         report_dir: folder of all runs.
         resume: folder of the run to complete; None for a new one.
         given: whether any of these was on the command line.
@@ -140,6 +144,7 @@ class Options:
     threads: int | None
     rounds: int
     save_maps: bool
+    report: str
     report_dir: Path
     resume: Path | None
     given: bool
@@ -174,6 +179,7 @@ class Options:
             threads=None if threads is None else _whole("--threads", threads, 1),
             rounds=_whole("--rounds", get("rounds"), 1),
             save_maps=get("save_maps"),
+            report=_one_of("--report", get("report"), REPORTS),
             coco=here / paths["coco"] if paths["coco"] else None,
             report_dir=here / paths["report_dir"] if paths["report_dir"] else reports,
             resume=here / paths["resume"] if paths["resume"] else None,

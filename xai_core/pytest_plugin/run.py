@@ -10,12 +10,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from functools import cached_property
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from xai_core.errors import BadInput
-from xai_core.pytest_plugin.folder import MAPS, PARTS
+from xai_core.pytest_plugin.folder import MAPS, PARTS, PREVIEWS
 from xai_core.pytest_plugin.options import Options
 from xai_core.pytest_plugin.request import Place, Request
 from xai_core.types import ORIGINAL, Net, NoRecord, Outcome, Record, Sample
@@ -144,6 +145,8 @@ class Run(Request):
         return shape
 
     def _compute(self, chunk: Chunk, net: Net) -> list[Outcome]:
+        from xai_core.report import previews
+        from xai_core.report.maps import save_map
         from xai_core.study import chunk_key, run_chunk
 
         options, data, engine = self.options, self.data, self.engine
@@ -160,16 +163,32 @@ class Run(Request):
             engine,
             [self.methods[name] for name in chunk.methods],
             dilation=options.dilation,
-            keep_map=maps.append if options.save_maps else None,
+            keep_map=maps.append if options.save_maps or self._shows(chunk) else None,
             prepared=prepared,
         )
-        if maps:
-            from xai_core.report.maps import save_map
-
+        if options.save_maps:
             for entry in maps:
                 save_map(self.folder / MAPS, entry.cell, entry.map, entry.image)
+        if self._shows(chunk):
+            for sample in chunk.samples:
+                of_sample = [entry for entry in maps if entry.cell[2] == sample.id]
+                if of_sample:
+                    first = of_sample[0]
+                    previews.save(
+                        self.folder / PREVIEWS,
+                        net.id,
+                        sample.id,
+                        {entry.cell[3]: entry.map for entry in of_sample},
+                        first.image,
+                        first.mask,
+                        first.dilated,
+                    )
         self.store.write(key, outcomes)  # last: a part says that its maps are there
         return outcomes
+
+    def _shows(self, chunk: Chunk) -> bool:
+        """Whether the report shows this chunk's maps: those of the first size."""
+        return self.options.report == "full" and chunk.size == self.options.sizes[0]
 
     def _prepared(self, chunk: Chunk, net: Net) -> list[Input | NoRecord]:
         """The chunk, ready for the net; the next one is then got ready while this one computes."""
@@ -191,20 +210,21 @@ class Run(Request):
 
     def _is_complete(self, outcomes: Sequence[Outcome], chunk: Chunk, net: Net) -> bool:
         """Whether nothing is missing, and nothing failed that may work when it is tried again."""
+        from xai_core.report import previews
         from xai_core.report.maps import map_files
 
         cells = {(net.id, chunk.size, s.id, m) for s in chunk.samples for m in chunk.methods}
         failed = any(isinstance(o, NoRecord) and o.kind == "failed" for o in outcomes)
         if failed or {outcome.cell for outcome in outcomes} != cells:
             return False
-        if not self.options.save_maps:
-            return True
-        files = (
-            file
-            for outcome in outcomes
-            if isinstance(outcome, Record)
-            for file in map_files(self.folder / MAPS, outcome.cell, outcome.channels == 1)
-        )
+        records = [outcome for outcome in outcomes if isinstance(outcome, Record)]
+        files: list[Path] = []
+        if self._shows(chunk):
+            for sample in {record.sample for record in records}:
+                files += previews.files(self.folder / PREVIEWS, net.id, sample)
+        if self.options.save_maps:
+            for record in records:
+                files += map_files(self.folder / MAPS, record.cell, record.channels == 1)
         return all(file.exists() for file in files)
 
 
