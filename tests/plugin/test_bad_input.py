@@ -29,7 +29,7 @@ def output(result) -> str:
         (["--net=resnet9000"], r"unknown net 'resnet9000'; known: alexnet, .*torchvision"),
         (["--net=nowhere:SPEC"], r"the net nowhere:SPEC can't be imported: No module"),
         (["--net=tinynet:Tiny"], r"tinynet:Tiny is a type, not an xai_core.nets.NetSpec"),
-        (["--method=gradcam"], r"unknown method 'gradcam'; known: backprop, cam, centre, deconvolution"),
+        (["--method=gradcam"], r"unknown method 'gradcam'; known: backprop, cam, centre"),
         (["--size=big"], r"unknown size 'big'; known: original, or a number"),
         (["--size=0"], r"unknown size '0'"),
         (["--size=99999"], r"unknown size '99999'; .*at most 8192"),
