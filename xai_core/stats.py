@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import friedmanchisquare, norm, t
+from scipy.special import ndtr, stdtrit
 
 Floats = npt.NDArray[np.float64]
 
@@ -54,7 +54,7 @@ def bootstrap_interval(
         n = int((counts[:, group] > 0).sum())
         if n < 2:
             continue
-        tail = norm.cdf(np.sqrt(n / (n - 1)) * t.ppf((1 - level) / 2, n - 1))
+        tail = ndtr(np.sqrt(n / (n - 1)) * stdtrit(n - 1, (1 - level) / 2))
         low[group], high[group] = np.nanquantile(means[:, group], [tail, 1 - tail])
     return Interval(low, high)
 
@@ -97,6 +97,8 @@ def friedman(blocks: Floats) -> float | None:
     Args:
         blocks: (images, methods).
     """
+    from scipy.stats import friedmanchisquare  # here: it takes a second
+
     if blocks.shape[0] < 2 or blocks.shape[1] < 3 or bool((blocks == blocks[:, :1]).all()):
         return None
     return float(friedmanchisquare(*blocks.T).pvalue)

@@ -152,12 +152,12 @@ def test_only_what_is_selected_is_computed(suite, options):
     assert "PARTIAL" not in suite.report
 
 
-@pytest.mark.parametrize("dist", ["load", "worksteal"])
-def test_two_workers_give_the_same_records_and_report(suite, dist):
+def test_two_workers_give_the_same_records_and_report_and_time_nothing(suite):
     suite.run("--size=32,original")
     alone, report = values(suite.records()), suite.report
-    result = suite.process("--size=32,original", "-n2", f"--dist={dist}")
-    result.assert_outcomes(passed=48)
+    result = suite.process("bench", "--size=32,original", "-n2")
+    result.assert_outcomes(passed=51, skipped=12)
+    assert "can't time under pytest-xdist" in suite.report
     assert values(suite.records()) == pytest.approx(alone, abs=1e-6)
 
     def table(text: str) -> str:
@@ -184,12 +184,6 @@ def test_the_whole_suite_passes_with_invariants_and_timings(suite):
     assert "median of 2 rounds" in suite.report
     time_table = suite.report.split("## Time")[1].split("## ")[0]
     assert re.search(r"\| tiny +\| 32 +(\| +\d+\.\d ){7}\|", time_table)
-
-
-def test_timings_are_skipped_under_xdist_and_the_report_says_so(suite):
-    result = suite.process("bench", "-n2")
-    result.assert_outcomes(passed=27, skipped=6)
-    assert "can't time under pytest-xdist" in suite.report
 
 
 @pytest.mark.parametrize(

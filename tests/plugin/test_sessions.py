@@ -286,7 +286,8 @@ def test_a_part_that_can_t_be_written_is_said(suite):
 
 
 def test_a_run_on_two_workers_says_so_and_can_be_resumed_alone(suite, monkeypatch):
-    suite.process("--tx=2*popen", "--dist=load", "--method=cam,backprop").assert_outcomes(passed=8)
+    result = suite.process("--tx=2*popen", "--dist=worksteal", "--method=cam,backprop")
+    result.assert_outcomes(passed=8)
     assert "2 process(es)" in suite.report
     result, calls = calls_of(
         suite, monkeypatch, "--method=cam,backprop", f"--resume={suite.folder}"
