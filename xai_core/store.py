@@ -17,6 +17,9 @@ from typing import Any
 from xai_core.errors import BadInput
 from xai_core.types import NoRecord, Outcome, Record
 
+PARTS = "parts"
+"""Folder of the part files within that of the run."""
+
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that readers find the old one, or the whole new one."""
@@ -66,6 +69,15 @@ class Store:
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.jsonl"
+
+
+def sorted_records(outcomes: Iterable[Outcome]) -> list[Record]:
+    """The records among outcomes, each cell once (the last counts), in a fixed order."""
+    found = {outcome.cell: outcome for outcome in outcomes}
+    return sorted(
+        (outcome for outcome in found.values() if isinstance(outcome, Record)),
+        key=lambda record: record.cell,
+    )
 
 
 def _to_json(outcome: Outcome) -> dict[str, Any]:

@@ -173,7 +173,13 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Suite:
     (path / "tinynet.py").write_text(TINY_NET)
     monkeypatch.syspath_prepend(path)
     monkeypatch.setenv("PYTHONPATH", f"{path}:{ROOT}")
-    for variable in ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "CALLS", "SLOW"):
+    for variable in (
+        "PYTEST_ADDOPTS",
+        "PYTEST_XDIST_WORKER",
+        "GITHUB_STEP_SUMMARY",
+        "CALLS",
+        "SLOW",
+    ):
         monkeypatch.delenv(variable, raising=False)
     images = path / "coco" / "train2017"
     images.mkdir(parents=True)

@@ -8,7 +8,6 @@ are checked at the sample that they belong to, so that one bad entry spoils this
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import warnings
 from collections import Counter, defaultdict
@@ -17,10 +16,10 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import PIL.Image
 from pycocotools import mask as rle
 
 from xai_core.data.classes import ClassMap
+from xai_core.data.images import MAX_PIXELS, decode
 from xai_core.errors import BadInput, DataMissing
 from xai_core.types import Sample
 
@@ -29,12 +28,6 @@ if TYPE_CHECKING:
 
 PREFERRED = "instances_train2017.json"
 """The study's annotation file: taken where a folder has several."""
-
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
-"""Image formats that are read; Pillow would hand others, EPS say, to outside programs."""
-
-MAX_PIXELS = 80_000_000
-"""Images beyond it are refused before memory is taken for them."""
 
 Json = dict[str, Any]
 
@@ -144,21 +137,8 @@ class CocoDataSet:
 
     def image(self, sample: Sample) -> Image:
         """See `DataSet`. Greyscale, palette, CMYK and 16-bit files become RGB."""
-        content, name = self._read(sample), self._images[sample.image_id]["file_name"]
-        height, width = self._shape(sample)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
-                with PIL.Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                    pixels = _rgb(image) if image.size == (width, height) else None
-                    size = image.size
-        except Exception as error:  # a damaged file makes decoders raise anything
-            raise BadInput(f"image {name} can't be decoded: {error}") from error
-        if pixels is None:
-            raise BadInput(
-                f"image {name} is {size[0]}x{size[1]}, but its annotation says {width}x{height}"
-            )
-        return pixels
+        name = self._images[sample.image_id]["file_name"]
+        return decode(self._read(sample), name, self._shape(sample))
 
     def mask(self, sample: Sample) -> Mask:
         """See `DataSet`. Polygons and RLE, crowds included, as pycocotools rasterises them."""
@@ -215,16 +195,6 @@ class CocoDataSet:
             return (self.folder / name).read_bytes()
         except OSError as error:
             raise BadInput(f"image {name} can't be read: {error.strerror}") from error
-
-
-def _rgb(image: PIL.Image.Image) -> Image:
-    if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers")
-    if not image.mode.startswith("I"):
-        return np.asarray(image.convert("RGB"))
-    # 16 bits a pixel: Pillow's own conversion cuts off all that is above 255.
-    grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
-    return np.repeat(grey[:, :, np.newaxis], 3, axis=2)
 
 
 def _rasterise(annotation: Mapping[str, Any], height: int, width: int) -> Mask:

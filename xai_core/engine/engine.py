@@ -50,7 +50,7 @@ class Engine(Protocol):
             net: left exactly as it was found, also after an error.
             images: normalised, (B, 3, H, W), of the net's dtype and device.
             candidates: for each image the outputs that mean its class; the one with the highest
-                logit is explained.
+                logit is explained. None: the net's first choice of all.
             methods: those to compute.
 
         Raises:
@@ -77,7 +77,7 @@ def no_gradient_at_target(net: Net) -> BadInput:
 
 
 def choose_targets(net: Net, logits: Tensor, candidates: Sequence[Sequence[int]]) -> Tensor:
-    """For each image the candidate output with the highest logit, (B,).
+    """For each image the candidate with the highest logit, (B,); without any, of all outputs.
 
     Raises:
         BadInput: a candidate is not an output of the net.
@@ -87,7 +87,8 @@ def choose_targets(net: Net, logits: Tensor, candidates: Sequence[Sequence[int]]
     if beyond:
         raise BadInput(f"class index {beyond[0]} is not among the {outputs} outputs of {net.id}")
     chosen = [
-        group[int(row[list(group)].argmax())] for row, group in zip(logits, candidates, strict=True)
+        group[int(row[list(group)].argmax())] if group else int(row.argmax())
+        for row, group in zip(logits, candidates, strict=True)
     ]
     return torch.tensor(chosen, device=logits.device)
 

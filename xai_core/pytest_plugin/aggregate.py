@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from xai_core.pytest_plugin.folder import MANIFEST, PARTS, discard, ensure_open
-from xai_core.pytest_plugin.run import Run, sorted_records
+from xai_core.pytest_plugin.folder import MANIFEST, discard, ensure_open
+from xai_core.pytest_plugin.run import Run
 from xai_core.report.summary import Gap, Summary, Timing
+from xai_core.store import PARTS, sorted_records
 
 if TYPE_CHECKING:
     from xai_core.types import Record
@@ -149,7 +150,9 @@ class Aggregator:
             terminalreporter.section("concentration of attribution energy")
             write(render(self._summary))
         if self._summary and not self._problem:
-            write(f"report: {self._run.folder / 'concentration.md'}")
+            from xai_core.report.build import main_file
+
+            write(f"report: {main_file(self._run.folder)}")
         if self._problem:
             write(f"ERROR: {self._problem}", red=True)
 
@@ -160,8 +163,7 @@ class Aggregator:
             pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
 
     def _report(self, unexplained: list[str]) -> None:
-        from xai_core.report import exp_json, markdown
-        from xai_core.store import record_line, write_atomically
+        from xai_core.report import build, step_summary
 
         run = self._run
         ensure_open(run)  # under xdist nobody may have done so yet
@@ -184,13 +186,10 @@ class Aggregator:
             provenance=self._provenance(records),
         )
         self._summary = summary
-        files = {
-            "concentration.md": markdown.render(summary),
-            "exp.json": exp_json.render(records),
-            "records.jsonl": "".join(record_line(record) + "\n" for record in records),
-        }
-        for name, text in files.items():
-            write_atomically(run.folder / name, text.encode())
+        build.tables(summary, run.folder)
+        if run.options.report == "full":
+            build.pictures(summary, run.folder)
+        step_summary.append(summary)
 
     def _provenance(self, records: Sequence[Record]) -> dict[str, str]:
         run, options = self._run, self._run.options

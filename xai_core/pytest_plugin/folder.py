@@ -21,9 +21,7 @@ from xai_core.store import write_atomically
 
 MANIFEST = "samples.json"
 SETTINGS = "settings.json"
-PARTS = "parts"
 MAPS = "maps"
-PREVIEWS = "previews"
 
 
 def new_folder(options: Options, *, claim: bool = False) -> Path:

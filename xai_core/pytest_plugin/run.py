@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from functools import cached_property
@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from xai_core.errors import BadInput
-from xai_core.pytest_plugin.folder import MAPS, PARTS, PREVIEWS
+from xai_core.pytest_plugin.folder import MAPS
 from xai_core.pytest_plugin.options import Options
 from xai_core.pytest_plugin.request import Place, Request
+from xai_core.store import PARTS, Store
 from xai_core.types import ORIGINAL, Net, NoRecord, Outcome, Record, Sample
 
 if TYPE_CHECKING:
     from xai_core.engine import FusedEngine
-    from xai_core.store import Store
     from xai_core.study import Chunk, Input, MapOf
 
 RUN = pytest.StashKey["Run"]()
@@ -70,8 +70,6 @@ class Run(Request):
     @cached_property
     def store(self) -> Store:
         """The part files of this run."""
-        from xai_core.store import Store
-
         return Store(self.folder / PARTS)
 
     def load(self, net: str) -> Net:
@@ -175,7 +173,7 @@ class Run(Request):
                 if of_sample:
                     first = of_sample[0]
                     previews.save(
-                        self.folder / PREVIEWS,
+                        self.folder / previews.FOLDER,
                         net.id,
                         sample.id,
                         {entry.cell[3]: entry.map for entry in of_sample},
@@ -221,17 +219,8 @@ class Run(Request):
         files: list[Path] = []
         if self._shows(chunk):
             for sample in {record.sample for record in records}:
-                files += previews.files(self.folder / PREVIEWS, net.id, sample)
+                files += previews.files(self.folder / previews.FOLDER, net.id, sample)
         if self.options.save_maps:
             for record in records:
                 files += map_files(self.folder / MAPS, record.cell, record.channels == 1)
         return all(file.exists() for file in files)
-
-
-def sorted_records(outcomes: Iterable[Outcome]) -> list[Record]:
-    """The records among outcomes, each cell once (the last counts), in a fixed order."""
-    found = {outcome.cell: outcome for outcome in outcomes}
-    return sorted(
-        (outcome for outcome in found.values() if isinstance(outcome, Record)),
-        key=lambda record: record.cell,
-    )

@@ -21,13 +21,11 @@ Cell = tuple[str, str, str, str]
 def map_files(folder: Path, cell: Cell, overlay: bool) -> list[Path]:
     """The files of one map: ``FOLDER/NET/SIZE/SAMPLE-METHOD.png``, ``.npy``, ``-overlay.png``."""
     net, size, sample, method = cell
-    stem = f"{sample}-{method}"
-    names = [f"{stem}.png", f"{stem}.npy"] + ([f"{stem}-overlay.png"] if overlay else [])
-    return [folder / net / size / name for name in names]
+    return _files(folder / net / size, f"{sample}-{method}", overlay)
 
 
 def save_map(folder: Path, cell: Cell, values: npt.NDArray[np.floating], image: Image) -> None:
-    """Write a map's files.
+    """Write the files of a map of a run.
 
     Args:
         folder: of all maps of the run.
@@ -38,12 +36,34 @@ def save_map(folder: Path, cell: Cell, values: npt.NDArray[np.floating], image: 
     Raises:
         OSError: a file can't be written.
     """
-    files = map_files(folder, cell, overlay=values.shape[0] == 1)
-    files[0].parent.mkdir(parents=True, exist_ok=True)
+    net, size, sample, method = cell
+    write(folder / net / size, f"{sample}-{method}", values, image)
+
+
+def write(folder: Path, name: str, values: npt.NDArray[np.floating], image: Image) -> list[Path]:
+    """Write ``FOLDER/NAME.png``, ``.npy`` and, of a one-channel map, ``-overlay.png``.
+
+    Args:
+        folder: made if it isn't there.
+        name: of the map.
+        values: (C, H, W).
+        image: uint8 RGB at its own size.
+
+    Raises:
+        OSError: a file can't be written.
+    """
+    files = _files(folder, name, overlay=values.shape[0] == 1)
+    folder.mkdir(parents=True, exist_ok=True)
     _write_png(files[0], grey(values))
     np.save(files[1], values)
     if len(files) > 2:
         _write_png(files[2], overlay(values[0], image))
+    return files
+
+
+def _files(folder: Path, name: str, overlay: bool) -> list[Path]:
+    endings = [".png", ".npy"] + (["-overlay.png"] if overlay else [])
+    return [folder / f"{name}{ending}" for ending in endings]
 
 
 def grey(values: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:

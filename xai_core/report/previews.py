@@ -22,6 +22,9 @@ from xai_core.store import write_atomically
 if TYPE_CHECKING:
     from xai_core.types import Image, Mask
 
+FOLDER = "previews"
+"""Of all previews, within the run's."""
+
 LONGEST_SIDE = 224
 """Of a preview, in pixels; larger maps are averaged down to it."""
 
@@ -200,3 +203,8 @@ def _decoded(path: Path, how: int) -> npt.NDArray[np.uint8]:
     if pixels is None:
         raise ValueError(f"{path.name} is no picture")
     return np.asarray(pixels, dtype=np.uint8)
+
+
+def shrunk_image(image: Image, height: int, width: int) -> Image:
+    """The image at another size, averaged."""
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)

@@ -7,16 +7,23 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 
-def number(value: object, digits: int = 3) -> str:
+def number(value: object, digits: int = 3, *, signed: bool = False) -> str:
     """A number, or a dash where it is not defined."""
     if pd.isna(value):  # type: ignore[call-overload]
         return "-"
-    return f"{value:z.{digits}f}"  # z: no minus sign before a zero
+    sign = "+" if signed and float(f"{value:.{digits}f}") > 0 else ""
+    return f"{sign}{value:z.{digits}f}"  # z: no minus sign before a zero
 
 
-def interval(low: float, high: float) -> str:
+def interval(low: float, high: float, digits: int = 3) -> str:
     """The ends of an interval, or a dash where it is not defined."""
-    return "-" if pd.isna(low) or pd.isna(high) else f"{low:z.3f} to {high:z.3f}"
+    undefined = pd.isna(low) or pd.isna(high)
+    return "-" if undefined else f"{low:z.{digits}f} to {high:z.{digits}f}"
+
+
+def p_value(p: float) -> str:
+    """Four decimals, or its order of magnitude."""
+    return f"{p:.4f}" if p >= 0.0001 else f"{p:.0e}"
 
 
 def markdown_table(

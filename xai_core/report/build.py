@@ -1,0 +1,59 @@
+"""All files of a run's report, written into the run's folder."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from xai_core.report import exp_json, markdown, previews, saved
+from xai_core.report.summary import Summary
+from xai_core.store import write_atomically
+
+TABLES = "concentration.md"
+PAGE = "report.html"
+CHARTS = "charts"
+GALLERY = "gallery"
+
+
+def tables(summary: Summary, folder: Path) -> None:
+    """Write records and tables: what must not be lost, and takes no time.
+
+    Raises:
+        OSError: a file can't be written.
+    """
+    files = {
+        **saved.dump(summary),
+        "exp.json": exp_json.render(summary.records),
+        TABLES: markdown.render(summary),
+    }
+    for name, text in files.items():
+        write_atomically(folder / name, text.encode())
+
+
+def pictures(summary: Summary, folder: Path) -> None:
+    """Write charts, gallery and page, instead of those that are there.
+
+    Raises:
+        OSError: a file can't be written.
+    """
+    # Imported here: matplotlib takes a second, and tables do without.
+    from xai_core.report import charts, gallery, html
+
+    (folder / PAGE).unlink(missing_ok=True)
+    for name in (CHARTS, GALLERY):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    if not summary.records:
+        return
+    drawn = charts.draw(summary)
+    for chart in drawn:
+        charts.write(chart, folder / CHARTS)
+    maps = folder / previews.FOLDER
+    gallery.write(summary, maps, folder / GALLERY)
+    page = html.render(summary, drawn, maps)
+    write_atomically(folder / PAGE, page.encode())
+
+
+def main_file(folder: Path) -> Path:
+    """What to open first: the page, or the tables where there is none."""
+    page = folder / PAGE
+    return page if page.exists() else folder / TABLES

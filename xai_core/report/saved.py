@@ -1,0 +1,80 @@
+"""A run's records, and beside them what records don't say, so that its report can be rebuilt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from xai_core.errors import BadInput, DataMissing
+from xai_core.report.summary import Gap, Summary, Timing
+from xai_core.store import PARTS, Store, record_from_row, record_line, sorted_records
+from xai_core.types import Record
+
+RECORDS = "records.jsonl"
+SUMMARY = "summary.json"
+
+_GAPS = ("skipped", "failed", "broken")
+
+
+def dump(summary: Summary) -> dict[str, str]:
+    """File name to content: the records, and the rest of the summary."""
+    rest = {f.name: getattr(summary, f.name) for f in fields(Summary) if f.name != "records"}
+    rest |= {name: [vars(gap) for gap in rest[name]] for name in _GAPS}
+    rest["timings"] = [vars(timing) for timing in summary.timings]
+    return {
+        RECORDS: "".join(record_line(record) + "\n" for record in summary.records),
+        SUMMARY: json.dumps(rest, indent=1, default=dict) + "\n",
+    }
+
+
+def load(folder: Path) -> Summary:
+    """The summary of a finished run; of one that was killed, what its parts hold.
+
+    Raises:
+        DataMissing: the folder holds no run.
+        BadInput: a file of it is damaged.
+    """
+    if (folder / RECORDS).is_file():
+        records = list(_records(folder / RECORDS))
+    elif (folder / PARTS).is_dir():
+        records = sorted_records(Store(folder / PARTS).all())
+    else:
+        raise DataMissing(f"{folder} holds no run: neither {RECORDS} nor {PARTS} is there")
+    if (folder / RECORDS).is_file() and (folder / SUMMARY).is_file():
+        return _restored(folder / SUMMARY, records)
+    return Summary(
+        name=folder.name,
+        records=records,
+        planned=len(records),
+        titles={method: method for method in sorted({record.method for record in records})},
+        interrupted=f"the run did not end, so {SUMMARY} was never written",
+        no_timings="the run did not end",
+        provenance={"Rebuilt": f"from records alone: no {SUMMARY} is there"},
+    )
+
+
+def _records(path: Path) -> Iterator[Record]:
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} can't be read: {error}") from error
+    for number, line in enumerate(lines, 1):
+        try:
+            yield record_from_row(json.loads(line))
+        except (ValueError, TypeError, AttributeError, BadInput) as error:
+            raise BadInput(f"line {number} of {path} is no record: {error}") from error
+
+
+def _restored(path: Path, records: Sequence[Record]) -> Summary:
+    try:
+        rest: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        rest |= {name: [Gap(**gap) for gap in rest[name]] for name in _GAPS}
+        rest["timings"] = [Timing(**timing) for timing in rest["timings"]]
+        return Summary(records=records, **rest)
+    except OSError as error:
+        raise BadInput(f"{path} can't be read: {error.strerror}") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BadInput(f"{path} is no summary of a run: {error}; delete it, or mend it") from error
