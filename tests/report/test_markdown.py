@@ -32,8 +32,10 @@ def test_main_table_counts_zero_maps_as_zero_and_shows_the_mean_without_them(mak
             ]
         )
     )
-    # records, sum, mean, interval, chance, gain, zero maps, dead logits, mean without zeros
-    expected = ["Grad-CAM", "3", "0.90", "0.300", "-", "0.200", "1.50", "1", "1", "0.450"]
+    # records, sum, mean, interval, median, chance, gain, share below chance, zero maps, dead logits,
+    # mean without zeros
+    expected = ["Grad-CAM", "3", "0.90", "0.300", "-", "0.300", "0.200", "1.50", "33%"]
+    expected += ["1", "1", "0.450"]
     assert rows(text, "Grad-CAM")[0] == expected
 
 

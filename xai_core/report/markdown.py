@@ -22,8 +22,9 @@ LEGEND = (
     "P is the share of a map's energy inside the dilated mask; its interval comes from a bootstrap "
     "over images. In italics: baselines, which need no gradient. *Chance* is the P of a uniform "
     "map (the dilated mask's share of the image), *gain* is mean P / chance: below 1 the method "
-    "points away from the object. A map of zeros counts as P = 0; *mean P, no zeros* leaves such "
-    "maps out. A *dead logit* is exactly 0 behind a final ReLU, so that its gradient is zero."
+    "points away from the object; *below chance* is the share of records in which it does. A map "
+    "of zeros counts as P = 0; *mean P, no zeros* leaves such maps out. A *dead logit* is exactly 0 "
+    "behind a final ReLU, so that its gradient is zero."
 )
 
 
@@ -61,8 +62,10 @@ METHOD_HEADER = [
     "Sum of P",
     "Mean P",
     "95 % interval",
+    "Median P",
     "Chance",
     "Gain",
+    "Below chance",
     "Zero maps",
     "Dead logits",
     "Mean P, no zeros",
@@ -121,8 +124,10 @@ def _figures(row: Mapping[Hashable, Any]) -> list[str]:
         number(row["sum_p"], 2),
         number(row["mean_p"]),
         interval(row["low"], row["high"]),
+        number(row["median_p"]),
         number(row["chance"]),
         number(row["gain"], 2),
+        f"{row['below_chance']:.0%}",
         str(row["zero_energy"]),
         str(row["dead_logit"]),
         number(row["mean_alive"]),

@@ -101,17 +101,21 @@ def frame(records: Sequence[Record]) -> pd.DataFrame:
 def by_method(table: pd.DataFrame, keys: Sequence[str] = ("method",)) -> pd.DataFrame:
     """Concentration by the given columns, in the style of the study's Table 7.1.
 
-    Columns: records, sum and mean of P (a map of zeros counts as P = 0), chance (mean share of the
-    dilated mask), gain (mean P / chance), zero_energy and dead_logit (counts), mean_alive (mean P
-    without maps of zeros; NaN if there is no other).
+    Columns: records, sum, mean and median of P (a map of zeros counts as P = 0), chance (mean share
+    of the dilated mask), gain (mean P / chance), below_chance (share of records whose P is below
+    their own chance), zero_energy and dead_logit (counts), mean_alive (mean P without maps of
+    zeros; NaN if there is no other).
     """
-    groups = table.groupby(list(keys), sort=True)
+    below = table["concentration"] < table["chance"] * (1 - 1e-6)  # uniform maps are not below
+    groups = table.assign(below_chance=below).groupby(list(keys), sort=True)
     result = pd.DataFrame(
         {
             "records": groups.size(),
             "sum_p": groups["concentration"].sum(),
             "mean_p": groups["concentration"].mean(),
+            "median_p": groups["concentration"].median(),
             "chance": groups["chance"].mean(),
+            "below_chance": groups["below_chance"].mean(),
             "zero_energy": groups["zero_energy"].sum(),
             "dead_logit": groups["dead_logit"].sum(),
         }

@@ -7,14 +7,19 @@ from tabulate import tabulate
 from xai_core.report.markdown import headline_rows
 from xai_core.report.summary import Summary
 
+LEFT_OUT = {"Median P", "Below chance"}
+"""Columns that the report has and a terminal has no room for."""
+
 
 def render(summary: Summary) -> str:
     """The main table, once for trained and once for random nets, and what is missing."""
     lines = []
     for caption, header, rows in headline_rows(summary):
-        align = ["left", *["right"] * (len(header) - 1)]
+        kept = [at for at, name in enumerate(header) if name not in LEFT_OUT]
+        align = ["left", *["right"] * (len(kept) - 1)]
         lines += [caption.replace("**", ""), ""]
-        rows = [[row[0].strip("*"), *row[1:]] for row in rows]
+        rows = [[row[0].strip("*"), *(row[at] for at in kept[1:])] for row in rows]
+        header = [header[at] for at in kept]
         lines += [tabulate(rows, header, disable_numparse=True, colalign=align), ""]
     skipped, failed = (sum(gap.cells for gap in gaps) for gaps in (summary.skipped, summary.failed))
     state = "PARTIAL: " if summary.partial else ""
