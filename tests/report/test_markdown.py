@@ -32,7 +32,7 @@ def test_main_table_counts_zero_maps_as_zero_and_shows_the_mean_without_them(mak
             ]
         )
     )
-    # records, sum, mean, interval, median, chance, gain, share below chance, zero maps, dead logits,
+    # records, sum, mean, interval, median, chance, gain, share below chance, zero maps, dead logit,
     # mean without zeros
     expected = ["Grad-CAM", "3", "0.90", "0.300", "-", "0.300", "0.200", "1.50", "33%"]
     expected += ["1", "1", "0.450"]

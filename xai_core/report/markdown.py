@@ -23,8 +23,8 @@ LEGEND = (
     "over images. In italics: baselines, which need no gradient. *Chance* is the P of a uniform "
     "map (the dilated mask's share of the image), *gain* is mean P / chance: below 1 the method "
     "points away from the object; *below chance* is the share of records in which it does. A map "
-    "of zeros counts as P = 0; *mean P, no zeros* leaves such maps out. A *dead logit* is exactly 0 "
-    "behind a final ReLU, so that its gradient is zero."
+    "of zeros counts as P = 0; *mean P, no zeros* leaves such maps out. A *dead logit* is exactly "
+    "0 behind a final ReLU, so that its gradient is zero."
 )
 
 
