@@ -37,23 +37,30 @@ def load(folder: Path) -> Summary:
         DataMissing: the folder holds no run.
         BadInput: a file of it is damaged.
     """
-    if (folder / RECORDS).is_file():
-        records = list(_records(folder / RECORDS))
-    elif (folder / PARTS).is_dir():
-        records = sorted_records(Store(folder / PARTS).all())
+    records, parts = folder / RECORDS, folder / PARTS
+    if records.is_file() and not _is_older(records, parts):
+        found = list(_records(records))
+        if (folder / SUMMARY).is_file():
+            return _restored(folder / SUMMARY, found)
+    elif parts.is_dir():
+        found = sorted_records(Store(parts).all())
     else:
         raise DataMissing(f"{folder} holds no run: neither {RECORDS} nor {PARTS} is there")
-    if (folder / RECORDS).is_file() and (folder / SUMMARY).is_file():
-        return _restored(folder / SUMMARY, records)
     return Summary(
         name=folder.name,
-        records=records,
-        planned=len(records),
-        titles={method: method for method in sorted({record.method for record in records})},
-        interrupted=f"the run did not end, so {SUMMARY} was never written",
-        no_timings="the run did not end",
-        provenance={"Rebuilt": f"from records alone: no {SUMMARY} is there"},
+        records=found,
+        planned=len(found),
+        titles={method: method for method in sorted({record.method for record in found})},
+        interrupted=f"rebuilt from records alone, without {SUMMARY}",
+        no_timings=f"without {SUMMARY} they are not known",
+        provenance={"Rebuilt": f"from records alone, without {SUMMARY}"},
     )
+
+
+def _is_older(records: Path, parts: Path) -> bool:
+    """Whether a run that went on was killed before it could write its records again."""
+    written = records.stat().st_mtime_ns
+    return any(part.stat().st_mtime_ns > written for part in parts.glob("*.jsonl"))
 
 
 def _records(path: Path) -> Iterator[Record]:
