@@ -191,7 +191,7 @@ def _timings(table: pd.DataFrame, summary: Summary) -> list[str]:
 
 def _details(table: pd.DataFrame, summary: Summary) -> list[str]:
     keys = ["net", "size", "weights_random", "method"]
-    figures = by_method(table, keys).merge(intervals(table, keys), on=[*keys, "mean_p"])
+    figures = by_method(table, keys).merge(intervals(table, keys), on=[*keys, "records", "mean_p"])
     rows = [
         [
             row["net"] + (" (random weights)" if row["weights_random"] else ""),

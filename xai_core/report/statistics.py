@@ -25,12 +25,13 @@ CELL = ["net", "size", "sample"]
 def intervals(table: pd.DataFrame, keys: Sequence[str] = ("method",)) -> pd.DataFrame:
     """Mean P and its 95 % bootstrap interval over images, by the given columns.
 
-    Columns: the keys, images, mean_p, low and high (NaN with fewer than two images).
+    Columns: the keys, records, images, mean_p, low and high (NaN with fewer than two images).
     """
     sums, counts = _per_image(table, list(keys))
     low, high = stats.bootstrap_interval(sums.to_numpy(), counts.to_numpy())
     result = pd.DataFrame(
         {
+            "records": counts.sum(axis=0).astype(int),
             "images": (counts > 0).sum(axis=0),
             "mean_p": sums.sum(axis=0) / counts.sum(axis=0),
             "low": low,
