@@ -175,6 +175,7 @@ class Run(Request):
                     previews.save(
                         self.folder / previews.FOLDER,
                         net.id,
+                        chunk.size,
                         sample.id,
                         {entry.cell[3]: entry.map for entry in of_sample},
                         first.image,

@@ -7,7 +7,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -77,26 +76,12 @@ def write(summary: Summary, previews: Path, folder: Path) -> list[Path]:
 
 
 def shown_size(table: pd.DataFrame, load: Loader) -> str | None:
-    """The size whose maps the previews show: there, peaks equal the records' largest magnitudes.
-
-    None if there are no previews.
-    """
-    agreeing = dict.fromkeys(parts.sizes_of(table), 0)
-    seen = False
-    for (net, sample), part in table.groupby(["net", "sample"], sort=True):
-        pictures = load(str(net), str(sample))
-        if pictures is None:
-            continue
-        seen = True
-        part = part[part["method"].isin(pictures.maps)]
-        peaks = np.array([pictures.maps[method].peak for method in part["method"]])
-        largest = part[["map_min", "map_max"]].abs().max(axis=1).to_numpy()
-        for size, same in zip(part["size"], np.isclose(peaks, largest, rtol=1e-5), strict=True):
-            agreeing[size] += int(same)
-        first, second = sorted([*agreeing.values(), 0], reverse=True)[:2]
-        if first > second + GROUP:
-            break
-    return max(agreeing, key=lambda size: agreeing[size]) if seen else None
+    """The size whose maps the previews show; None if there are no previews."""
+    for net, sample in table[["net", "sample"]].drop_duplicates().itertuples(index=False):
+        pictures = load(net, sample)
+        if pictures is not None:
+            return pictures.size
+    return None
 
 
 def typical_sample(table: pd.DataFrame, summary: Summary) -> tuple[str, str]:

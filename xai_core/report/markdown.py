@@ -30,11 +30,23 @@ LEGEND = (
 
 def render(summary: Summary) -> str:
     """The whole report."""
+    return head(summary) + "\n" + body(summary)
+
+
+def head(summary: Summary) -> str:
+    """Title, warnings and the main table."""
     parts = [f"# Concentration of attribution energy: {summary.name}", *_banner(summary)]
     if summary.records:
+        parts += _headline(summary)
+    return "\n\n".join(parts) + "\n"
+
+
+def body(summary: Summary) -> str:
+    """All that follows the main table."""
+    parts: list[str] = []
+    if summary.records:
         table = frame(summary.records)
-        parts += [*_headline(summary), *sections(summary), *_per_net(table, summary)]
-        parts += _nets(table)
+        parts += [*sections(summary), *_per_net(table, summary), *_nets(table)]
         parts += [*_timings(table, summary), *_details(table, summary)]
     parts += _gaps("Skipped", summary.skipped)
     parts += _gaps("Failed", [*summary.failed, *summary.broken])

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FOLDER = "previews"
 """Of all previews, within the run's."""
 
-LONGEST_SIDE = 224
+LONGEST_SIDE = 160
 """Of a preview, in pixels; larger maps are averaged down to it."""
 
 PERCENTILE = 99.5
@@ -34,7 +34,7 @@ PERCENTILE = 99.5
 PROMINENT = 0.5
 """A percentile below this share of the peak means that peaks stand out."""
 
-JPEG_QUALITY = 85
+JPEG_QUALITY = 80
 _ZERO, _LEVELS = 128, 127
 
 
@@ -66,12 +66,14 @@ class Pictures:
         mask: (h, w), not dilated.
         dilated: (h, w), the mask that maps are scored against.
         maps: method id to its map.
+        size: of the image as the net saw it: ``original`` or N.
     """
 
     image: Image
     mask: Mask
     dilated: Mask
     maps: Mapping[str, Preview]
+    size: str
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ def full_colour(unit: npt.NDArray[np.floating]) -> float:
 def save(
     folder: Path,
     net: str,
+    size: str,
     sample: str,
     maps: Mapping[str, npt.NDArray[np.floating]],
     image: Image,
@@ -131,6 +134,7 @@ def save(
     Args:
         folder: of all previews of the run.
         net: id of the net.
+        size: ``original`` or N.
         sample: id of the sample.
         maps: method id to map, (C, H, W); at least one.
         image: uint8 RGB, at its own size.
@@ -156,19 +160,20 @@ def save(
         tiles.append(np.rint(_ZERO + _LEVELS * shown).astype(np.uint8))
         legends.append(asdict(_Legend(method, scale * peak, peak, heat)))
     write_atomically(maps_file, _encoded(".jpg", np.concatenate(tiles)))
-    write_atomically(legend_file, (json.dumps(legends) + "\n").encode())
+    write_atomically(legend_file, (json.dumps({"size": size, "maps": legends}) + "\n").encode())
 
 
 def load(folder: Path, net: str, sample: str) -> Pictures | None:
     """What `save` wrote; None where it is missing or damaged."""
     image_file, mask_file, maps_file, legend_file = files(folder, net, sample)
     try:
-        legends = [_Legend(**entry) for entry in json.loads(legend_file.read_text("utf-8"))]
+        meaning = json.loads(legend_file.read_text("utf-8"))
+        legends, size = [_Legend(**entry) for entry in meaning["maps"]], str(meaning["size"])
         image = _decoded(image_file, cv2.IMREAD_COLOR)[..., ::-1]
         levels = _decoded(mask_file, cv2.IMREAD_GRAYSCALE)
         grey = _decoded(maps_file, cv2.IMREAD_GRAYSCALE)
         tiles = np.split(grey, len(legends))
-    except (OSError, ValueError, TypeError, ZeroDivisionError):
+    except (OSError, ValueError, TypeError, KeyError, ZeroDivisionError):
         return None
     if any(tile.shape != levels.shape for tile in tiles) or image.shape[:2] != levels.shape:
         return None
@@ -183,7 +188,7 @@ def load(folder: Path, net: str, sample: str) -> Pictures | None:
         )
         for legend, tile in zip(legends, tiles, strict=True)
     }
-    return Pictures(np.ascontiguousarray(image), levels == 2, levels >= 1, maps)
+    return Pictures(np.ascontiguousarray(image), levels == 2, levels >= 1, maps, size)
 
 
 def _small(height: int, width: int) -> tuple[int, int]:
