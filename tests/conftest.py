@@ -43,7 +43,7 @@ def imagenet_weights() -> Path:
     return shared("weights/squeezenet1_0-imagenet.pth")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_record() -> Callable[..., Record]:
     """A plausible record; keyword arguments replace fields, P and energies included."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -35,8 +36,12 @@ class Sample:
 
     @property
     def id(self) -> str:
-        """Stable name, e.g. ``000000000139-traffic_light``: node id, column value, file name."""
-        return f"{self.image_id:012d}-{'_'.join(self.category.split())}"
+        """Stable name, e.g. ``000000000139-traffic_light``: node id, column value, file name.
+
+        What may mean something to a file system is written as ``%2F``.
+        """
+        name = re.sub(r"[^\w.-]", lambda c: f"%{ord(c[0]):02X}", "_".join(self.category.split()))
+        return f"{self.image_id:012d}-{name}"
 
 
 class DataSet(Protocol):
@@ -178,7 +183,7 @@ class Record:
 
     def row(self) -> dict[str, Any]:
         """The record as one flat dict, metrics as columns of their own."""
-        row: dict[str, Any] = asdict(self)
+        row: dict[str, Any] = dict(vars(self))  # asdict would copy each value
         metrics = row.pop("metrics")
         return {**row, **metrics}
 

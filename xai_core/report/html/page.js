@@ -105,7 +105,8 @@
     return legend.heat ? `0 to ${number}` : `±${number}`;
   };
   const p = (legend) => (legend.p === null ? "no record" : `P ${legend.p.toFixed(3)}`);
-  const sure = (entry) => `rank ${entry.rank}, probability ${entry.probability.toFixed(2)}`;
+  const sure = ({ rank, probability }) =>
+    `rank ${rank}, probability ${probability < 0.005 ? "< 0.01" : probability.toFixed(2)}`;
 
   // ---- cards ----
 
