@@ -173,7 +173,7 @@ def load(folder: Path, net: str, sample: str) -> Pictures | None:
         levels = _decoded(mask_file, cv2.IMREAD_GRAYSCALE)
         grey = _decoded(maps_file, cv2.IMREAD_GRAYSCALE)
         tiles = np.split(grey, len(legends))
-    except (OSError, ValueError, TypeError, KeyError, ZeroDivisionError):
+    except (OSError, ValueError, TypeError, KeyError, ZeroDivisionError, cv2.error):
         return None
     if any(tile.shape != levels.shape for tile in tiles) or image.shape[:2] != levels.shape:
         return None
