@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,7 @@ def record_line(record: Record) -> str:
 
 
 _FIELDS = {field.name for field in fields(Record)} - {"metrics"}
+_REQUIRED = {field.name for field in fields(Record) if field.default is MISSING} - {"metrics"}
 
 
 def record_from_row(row: Mapping[str, Any]) -> Record:
@@ -106,8 +107,8 @@ def record_from_row(row: Mapping[str, Any]) -> Record:
     Raises:
         BadInput: a column is missing.
     """
-    missing = _FIELDS - row.keys()
+    missing = _REQUIRED - row.keys()
     if missing:
         raise BadInput(f"a record has no column {sorted(missing)[0]}")
-    known = {name: row[name] for name in _FIELDS}
+    known = {name: row[name] for name in _FIELDS if name in row}
     return Record(**known, metrics={n: v for n, v in row.items() if n not in _FIELDS})

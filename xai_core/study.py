@@ -299,6 +299,7 @@ def _score(
         batch_size=len(result.logits),
         torch=torch.__version__,
         seconds=seconds,
+        randomised=net.randomised,
     )
 
 

@@ -89,6 +89,7 @@ class Net:
         std: per-channel standard deviation, likewise.
         weights: where the parameters came from.
         class_names: names of the outputs, or None where they are not known.
+        randomised: the stage of `xai_core.nets.randomise` that its weights went through, if any.
     """
 
     id: str
@@ -98,6 +99,7 @@ class Net:
     std: tuple[float, float, float]
     weights: Weights
     class_names: tuple[str, ...] | None = None
+    randomised: str = ""
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,7 @@ class Record:
         batch_size: number of images computed together.
         torch: version of torch.
         seconds: engine time of the batch, all methods together, divided by the batch size.
+        randomised: stage of the cascading randomisation of the net; empty for the net itself.
     """
 
     net: str
@@ -175,6 +178,7 @@ class Record:
     batch_size: int
     torch: str
     seconds: float
+    randomised: str = ""
 
     @property
     def cell(self) -> tuple[str, str, str, str]:

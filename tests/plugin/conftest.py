@@ -17,9 +17,11 @@ import pytest
 
 # Imported here because pytester forgets modules that its runs import, and torch can't be twice.
 import xai_core.nets
-import xai_core.report.exp_json
+import xai_core.report.build
+import xai_core.report.gallery
+import xai_core.report.html
 import xai_core.report.maps
-import xai_core.report.markdown
+import xai_core.report.step_summary
 import xai_core.report.terminal
 import xai_core.study  # noqa: F401
 

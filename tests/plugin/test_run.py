@@ -167,6 +167,30 @@ def test_two_workers_give_the_same_records_and_report_and_time_nothing(suite):
     assert suite.folder.joinpath("samples.json").exists()
 
 
+def test_a_full_report_has_charts_a_gallery_and_a_page(suite):
+    result = suite.run("--report=full", "--size=original,32")
+    result.assert_outcomes(passed=48)
+    assert re.search(r"report: .*/report\.html", result.stdout.str())
+    assert (suite.folder / "charts" / "mean.pdf").exists()
+    assert list((suite.folder / "gallery").glob("sample-*.png"))
+    page = (suite.folder / "report.html").read_text()
+    assert "At size original. All 4 pictures." in " ".join(page.split())
+    assert len(list((suite.folder / "previews" / "tiny").glob("*.json"))) == 4
+
+
+def test_the_report_stands_on_githubs_summary_page(suite, monkeypatch):
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(suite.path / "summary.md"))
+    suite.run()
+    assert (suite.path / "summary.md").read_text() == suite.report
+
+
+def test_previews_that_are_missing_are_made_up_for(suite):
+    """A run without pictures is completed by one with them."""
+    suite.run()
+    suite.run("--report=full", f"--resume={suite.folder}").assert_outcomes(passed=24)
+    assert "All 4 pictures" in " ".join((suite.folder / "report.html").read_text().split())
+
+
 def test_saved_maps_are_those_that_were_scored(suite):
     suite.run("--save-maps")
     for record in suite.records():
@@ -226,7 +250,15 @@ def test_other_tests_cost_no_run_folder_and_no_torch(suite):
 def test_from_within_the_bench_folder(suite, monkeypatch):
     monkeypatch.chdir(suite.path / "bench")
     result = suite.pytester.runpytest_inprocess(
-        "-p", "no:cacheprovider", "--net", "tinynet:SPEC", "--coco", "../coco", "--size", "32"
+        "-p",
+        "no:cacheprovider",
+        "--net",
+        "tinynet:SPEC",
+        "--coco",
+        "../coco",
+        "--size",
+        "32",
+        "--report=tables",
     )
     result.assert_outcomes(passed=57)
     assert len(suite.records()) == 48
@@ -237,9 +269,38 @@ def test_a_users_data_set_runs_under_its_module_path(suite):
     code = re.search(r"```python\n(.*?)```", doc, re.DOTALL)[1]
     (suite.path / "squares.py").write_text(code)
     result = suite.pytester.runpytest_inprocess(
-        *("bench/test_concentration.py", "-p", "no:cacheprovider", "--size=32"),
+        *("bench/test_concentration.py", "-p", "no:cacheprovider", "--size=32", "--report=tables"),
         *("--net=tinynet:SPEC", "--data=squares:Squares", "--classes=all"),
     )
     result.assert_outcomes(passed=120)
     assert {r["data"] for r in suite.records()} == {"squares"}
     assert all(r["chance"] > r["mask_share"] for r in suite.records())
+
+
+TRAINED = (
+    "import tinynet\nfrom dataclasses import replace\nSPEC = replace(tinynet.SPEC, weights=None)"
+)
+
+
+def test_randomised_copies_are_nets_of_their_own_and_no_part_of_the_main_tables(suite):
+    (suite.path / "trained.py").write_text(TRAINED)
+    suite.run("--net=trained:SPEC").assert_outcomes(passed=24)
+    main = suite.report[: suite.report.index("## Time")]
+    result = suite.run("bench", "--net=trained:SPEC", "--randomise", "--rounds=1")
+    result.assert_outcomes(passed=4 * 24 + 3 + 6)  # invariants and timings: the net alone
+    nets = Counter(r["net"] for r in suite.records())
+    assert nets == dict.fromkeys(["tiny", "tiny~logits", "tiny~half", "tiny~all"], 24)
+    assert len({r["weights_sha256"] for r in suite.records()}) == 4
+    start = suite.report.index("## Does the method notice")
+    rest = suite.report[start:]
+    shown = suite.report[:start] + rest[rest.index("\n## ", 5) + 1 :]
+    kept = shown[: shown.index("## Time")]
+    assert kept.split("\n", 1)[1] == main.split("\n", 1)[1]
+    again = suite.run("--net=trained:SPEC", "--randomise", f"--resume={suite.folder}")
+    again.assert_outcomes(passed=4 * 24)
+
+
+def test_a_net_that_learnt_nothing_has_nothing_to_forget(suite):
+    result = suite.run("--randomise")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--randomise needs trained weights, and tiny have random ones*"])

@@ -20,6 +20,7 @@ def summary(make_record) -> Summary:
         planned=9,
         titles={"grad_cam": "Grad-CAM", "cam": "CAM"},
         baselines=["noise"],
+        randomised=[make_record(0.2, randomised="all", net="squeezenet1_0~all")],
         skipped=[Gap("cam on vgg19", "no GAP", 4)],
         failed=[Gap("grad_cam on vgg19", "NaN", 1)],
         broken=[Gap("test_it", "assert", 0)],

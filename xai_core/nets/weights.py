@@ -93,7 +93,18 @@ def load_weights(net: str, module: nn.Module, where: str | None) -> Weights:
         _check_fit(net, module, state, label)
         module.load_state_dict(state)  # sets what old files of batch normalisation lack
     random = random_seed(where) is not None
-    return Weights(label, _sha256(module.state_dict()), random)
+    return Weights(label, weights_sha256(module), random)
+
+
+def weights_sha256(module: nn.Module) -> str:
+    """Hash of all parameters and buffers with their names."""
+    state = module.state_dict()
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode())
+        values = state[name].detach().cpu().contiguous()
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _open(net: str, where: str) -> tuple[str, StateDict | None]:
@@ -195,12 +206,3 @@ def _check_fit(net: str, module: nn.Module, state: StateDict, label: str) -> Non
             f"the weights {label} are not of {net}'s architecture: {misfits[0]}"
             + (f" (and {len(misfits) - 1} more)" if len(misfits) > 1 else "")
         )
-
-
-def _sha256(state: StateDict) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        digest.update(name.encode())
-        values = state[name].detach().cpu().contiguous()
-        digest.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -81,7 +81,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     wanted = [name for name in PARAMETERS if name in metafunc.fixturenames]
     run = metafunc.config.stash[RUN]
     values = {
-        "net": lambda: list(run.specs),
+        "net": lambda: list(run.nets if "outcome" in metafunc.fixturenames else run.specs),
         "size": lambda: list(run.options.sizes),
         "sample": lambda: list(run.samples),
         "method": lambda: [

@@ -15,7 +15,7 @@ import pytest
 
 from xai_core.pytest_plugin.folder import MANIFEST, discard, ensure_open
 from xai_core.pytest_plugin.run import Run
-from xai_core.report.summary import Gap, Summary, Timing
+from xai_core.report.summary import Gap, Summary, Timing, split
 from xai_core.store import PARTS, sorted_records
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Aggregator:
                 self._problem = f"the report can't be written: {error}"
         elif not self._run.options.resume:
             discard(self._run.folder)
-        lost = self._passed - {r.cell for r in self._summary.records} if self._summary else ()
+        lost = self._passed - self._summary.cells if self._summary else ()
         if lost:
             self._problem = f"{len(lost)} records that passed are not in the part files"
         elif unexplained and session.exitstatus == pytest.ExitCode.OK:
@@ -168,11 +168,13 @@ class Aggregator:
         run = self._run
         ensure_open(run)  # under xdist nobody may have done so yet
         records = sorted_records(run.store.all())
+        own, randomised = split(records)
         there = {record.cell for record in records}
         gaps = {cell: gap for cell, gap in self._gaps.items() if cell not in there}
         summary = Summary(
             name=run.folder.name,
-            records=records,
+            records=own,
+            randomised=randomised,
             planned=max(self._cells, len(there | gaps.keys())),
             titles={name: method.title for name, method in run.methods.items()},
             baselines=[name for name, method in run.methods.items() if method.baseline],

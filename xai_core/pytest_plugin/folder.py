@@ -83,6 +83,7 @@ def settings(request: Request) -> dict[str, Any]:
     options = request.options
     return {
         "nets": {net: _pinned(request.weights[net]) for net in request.specs},
+        "randomise": options.randomise,
         "sizes": list(options.sizes),
         "methods": list(request.methods),
         "data": request.data.name,

@@ -41,6 +41,7 @@ _DEFAULTS: dict[str, Any] = {
     "threads": None,
     "rounds": "3",
     "save_maps": False,
+    "randomise": False,
     "report": "full",
     "report_dir": None,
     "resume": None,
@@ -73,6 +74,7 @@ _HELP = {
     "threads": ("N", "torch threads (torch's own number; with -n, cores / workers)"),
     "rounds": ("N", "timed rounds of each benchmark (3)"),
     "save_maps": (None, "write each map as PNG and NPY, CAM-like maps as overlay too"),
+    "randomise": (None, "explain copies of each trained net, too, that forget what it learnt"),
     "report": ("WHAT", "full, or tables: without charts, gallery and page (full)"),
     "report_dir": ("DIR", "folder of all runs (reports)"),
     "resume": ("RUN", "complete the run in this folder"),
@@ -118,6 +120,7 @@ class Options:
         threads: torch threads; None for the default.
         rounds: timed rounds per benchmark.
         save_maps: whether to write each map.
+        randomise: whether to explain copies with cascading randomised weights, too.
         report: how much of the report to make; one of `REPORTS`.
         report_dir: folder of all runs.
         resume: folder of the run to complete; None for a new one.
@@ -144,6 +147,7 @@ class Options:
     threads: int | None
     rounds: int
     save_maps: bool
+    randomise: bool
     report: str
     report_dir: Path
     resume: Path | None
@@ -179,6 +183,7 @@ class Options:
             threads=None if threads is None else _whole("--threads", threads, 1),
             rounds=_whole("--rounds", get("rounds"), 1),
             save_maps=get("save_maps"),
+            randomise=get("randomise"),
             report=_one_of("--report", get("report"), REPORTS),
             coco=here / paths["coco"] if paths["coco"] else None,
             report_dir=here / paths["report_dir"] if paths["report_dir"] else reports,

@@ -129,6 +129,27 @@ class Request:
         return specs
 
     @cached_property
+    def nets(self) -> dict[str, tuple[str, str]]:
+        """Id in the grid to (id of the spec, stage of the randomisation; empty without).
+
+        Raises:
+            BadInput: copies are asked for of nets that were never trained.
+        """
+        from xai_core.nets.randomise import STAGES
+        from xai_core.nets.weights import random_seed
+
+        found = {net: (net, "") for net in self.specs}
+        if self.options.randomise:
+            trained = [net for net in self.specs if random_seed(self.weights[net]) is None]
+            if not trained:
+                raise BadInput(
+                    f"--randomise needs trained weights, and {', '.join(self.specs)} have random "
+                    "ones: there is nothing to forget"
+                )
+            found |= {f"{net}~{stage}": (net, stage) for net in trained for stage in STAGES}
+        return found
+
+    @cached_property
     def weights(self) -> dict[str, str | None]:
         """Net id to where its weights come from; None for the spec's own."""
         from xai_core.nets import parse_weights
@@ -156,7 +177,7 @@ class Request:
     def check(self) -> None:
         """Look every name up before anything runs; `pytest.UsageError` says what is wrong."""
         try:
-            _ = self.device, self.precision, self.methods, self.specs, self.samples
+            _ = self.device, self.precision, self.methods, self.nets, self.samples
             self._check_weights()
         except (UnknownChoice, DataMissing, BadInput, Unsupported) as error:
             raise pytest.UsageError(str(error)) from error

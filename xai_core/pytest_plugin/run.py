@@ -79,9 +79,11 @@ class Run(Request):
         from xai_core.nets import load_net
 
         _ = self.engine  # sets the threads
+        base, randomised = self.nets[net]
         return load_net(
-            self.specs[net],
-            self.weights[net],
+            self.specs[base],
+            self.weights[base],
+            randomised=randomised,
             device=self.device,
             dtype=getattr(torch, self.options.dtype),
         )
@@ -161,13 +163,13 @@ class Run(Request):
             engine,
             [self.methods[name] for name in chunk.methods],
             dilation=options.dilation,
-            keep_map=maps.append if options.save_maps or self._shows(chunk) else None,
+            keep_map=maps.append if options.save_maps or self._shows(chunk, net) else None,
             prepared=prepared,
         )
         if options.save_maps:
             for entry in maps:
                 save_map(self.folder / MAPS, entry.cell, entry.map, entry.image)
-        if self._shows(chunk):
+        if self._shows(chunk, net):
             for sample in chunk.samples:
                 of_sample = [entry for entry in maps if entry.cell[2] == sample.id]
                 if of_sample:
@@ -185,9 +187,10 @@ class Run(Request):
         self.store.write(key, outcomes)  # last: a part says that its maps are there
         return outcomes
 
-    def _shows(self, chunk: Chunk) -> bool:
+    def _shows(self, chunk: Chunk, net: Net) -> bool:
         """Whether the report shows this chunk's maps: those of the first size."""
-        return self.options.report == "full" and chunk.size == self.options.sizes[0]
+        first = chunk.size == self.options.sizes[0] and not net.randomised
+        return first and self.options.report == "full"
 
     def _prepared(self, chunk: Chunk, net: Net) -> list[Input | NoRecord]:
         """The chunk, ready for the net; the next one is then got ready while this one computes."""
@@ -218,7 +221,7 @@ class Run(Request):
             return False
         records = [outcome for outcome in outcomes if isinstance(outcome, Record)]
         files: list[Path] = []
-        if self._shows(chunk):
+        if self._shows(chunk, net):
             for sample in {record.sample for record in records}:
                 files += previews.files(self.folder / previews.FOLDER, net.id, sample)
         if self.options.save_maps:

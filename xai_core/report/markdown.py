@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from xai_core.report import sanity
 from xai_core.report.statistics import intervals, sections
 from xai_core.report.summary import Gap, Summary, by_method, frame
 from xai_core.report.table import escape, interval, markdown_table, number
@@ -46,7 +47,12 @@ def body(summary: Summary) -> str:
     parts: list[str] = []
     if summary.records:
         table = frame(summary.records)
-        parts += [*sections(summary), *_per_net(table, summary), *_nets(table)]
+        parts += [
+            *sections(summary),
+            *sanity.sections(summary),
+            *_per_net(table, summary),
+            *_nets(table),
+        ]
         parts += [*_timings(table, summary), *_details(table, summary)]
     parts += _gaps("Skipped", summary.skipped)
     parts += _gaps("Failed", [*summary.failed, *summary.broken])
@@ -89,7 +95,7 @@ def _banner(summary: Summary) -> list[str]:
     if summary.partial:
         reason = f" ({summary.interrupted})" if summary.interrupted else ""
         lines.append(
-            f"> **PARTIAL**{reason}: {len(summary.records)} records of {summary.planned} planned, "
+            f"> **PARTIAL**{reason}: {summary.computed} records of {summary.planned} planned, "
             f"{_cells(summary.skipped)} skipped, {_cells(summary.failed)} failed, "
             f"{len(summary.unexplained)} unexplained. The tables below hold what was computed."
         )

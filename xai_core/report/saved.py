@@ -9,23 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from xai_core.errors import BadInput, DataMissing
-from xai_core.report.summary import Gap, Summary, Timing
+from xai_core.report.summary import Gap, Summary, Timing, split
 from xai_core.store import PARTS, Store, record_from_row, record_line, sorted_records
 from xai_core.types import Record
 
 RECORDS = "records.jsonl"
 SUMMARY = "summary.json"
 
+_OF_RECORDS = {"records", "randomised"}
 _GAPS = ("skipped", "failed", "broken")
 
 
 def dump(summary: Summary) -> dict[str, str]:
     """File name to content: the records, and the rest of the summary."""
-    rest = {f.name: getattr(summary, f.name) for f in fields(Summary) if f.name != "records"}
+    rest = {f.name: getattr(summary, f.name) for f in fields(Summary) if f.name not in _OF_RECORDS}
     rest |= {name: [vars(gap) for gap in rest[name]] for name in _GAPS}
     rest["timings"] = [vars(timing) for timing in summary.timings]
+    records = [*summary.records, *summary.randomised]
     return {
-        RECORDS: "".join(record_line(record) + "\n" for record in summary.records),
+        RECORDS: "".join(record_line(record) + "\n" for record in records),
         SUMMARY: json.dumps(rest, indent=1, default=dict) + "\n",
     }
 
@@ -46,9 +48,11 @@ def load(folder: Path) -> Summary:
         found = sorted_records(Store(parts).all())
     else:
         raise DataMissing(f"{folder} holds no run: neither {RECORDS} nor {PARTS} is there")
+    own, randomised = split(found)
     return Summary(
         name=folder.name,
-        records=found,
+        records=own,
+        randomised=randomised,
         planned=len(found),
         titles={method: method for method in sorted({record.method for record in found})},
         interrupted=f"rebuilt from records alone, without {SUMMARY}",
@@ -80,7 +84,8 @@ def _restored(path: Path, records: Sequence[Record]) -> Summary:
         rest: dict[str, Any] = json.loads(path.read_text("utf-8"))
         rest |= {name: [Gap(**gap) for gap in rest[name]] for name in _GAPS}
         rest["timings"] = [Timing(**timing) for timing in rest["timings"]]
-        return Summary(records=records, **rest)
+        own, randomised = split(records)
+        return Summary(records=own, randomised=randomised, **rest)
     except OSError as error:
         raise BadInput(f"{path} can't be read: {error.strerror}") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -58,6 +58,7 @@ class Summary:
         planned: number of records that the run set out to compute.
         titles: method id to its name in the literature, in the order of tables and charts.
         baselines: ids of the methods that are there to be beaten.
+        randomised: records of nets whose weights went through a cascading randomisation.
         skipped: cells whose method is not defined there, or that the user left out.
         failed: cells that went wrong.
         broken: failed tests that judge no single record, invariants for example.
@@ -73,6 +74,7 @@ class Summary:
     planned: int
     titles: Mapping[str, str]
     baselines: Sequence[str] = ()
+    randomised: Sequence[Record] = ()
     skipped: Sequence[Gap] = ()
     failed: Sequence[Gap] = ()
     broken: Sequence[Gap] = ()
@@ -83,14 +85,30 @@ class Summary:
     provenance: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def cells(self) -> set[tuple[str, str, str, str]]:
+        """(net, size, sample, method) of every record."""
+        return {record.cell for record in [*self.records, *self.randomised]}
+
+    @property
+    def computed(self) -> int:
+        """How many records there are."""
+        return len(self.records) + len(self.randomised)
+
+    @property
     def partial(self) -> bool:
         """Whether records are missing that no skip explains."""
         return bool(
             self.failed
             or self.unexplained
             or self.interrupted
-            or len(self.records) + sum(gap.cells for gap in self.skipped) < self.planned
+            or self.computed + sum(gap.cells for gap in self.skipped) < self.planned
         )
+
+
+def split(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    """Records of the nets themselves, and of their randomised copies."""
+    own = [record for record in records if not record.randomised]
+    return own, [record for record in records if record.randomised]
 
 
 def frame(records: Sequence[Record]) -> pd.DataFrame:

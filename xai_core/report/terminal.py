@@ -24,7 +24,7 @@ def render(summary: Summary) -> str:
     skipped, failed = (sum(gap.cells for gap in gaps) for gaps in (summary.skipped, summary.failed))
     state = "PARTIAL: " if summary.partial else ""
     lines.append(
-        f"{state}{len(summary.records)} records of {summary.planned} planned, "
+        f"{state}{summary.computed} records of {summary.planned} planned, "
         f"{skipped} skipped, {failed} failed"
     )
     return "\n".join(lines)
