@@ -178,6 +178,20 @@ def test_a_full_report_has_charts_a_gallery_and_a_page(suite):
     assert len(list((suite.folder / "previews" / "tiny").glob("*.json"))) == 4
 
 
+def test_tables_are_not_lost_where_a_chart_can_t_be_drawn(suite, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr(xai_core.report.build, "pictures", broken)
+    result = suite.run("--report=full")
+    result.assert_outcomes(passed=24)
+    assert result.ret == pytest.ExitCode.INTERNAL_ERROR
+    out = result.stdout.str()
+    assert "ERROR: charts, gallery and page can't be made: RuntimeError: no font" in out
+    assert "| Grad-CAM " in suite.report
+    assert "Traceback" not in out
+
+
 def test_the_report_stands_on_githubs_summary_page(suite, monkeypatch):
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(suite.path / "summary.md"))
     suite.run()

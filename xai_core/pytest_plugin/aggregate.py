@@ -189,9 +189,13 @@ class Aggregator:
         )
         self._summary = summary
         build.tables(summary, run.folder)
-        if run.options.report == "full":
-            build.pictures(summary, run.folder)
         step_summary.append(summary)
+        if run.options.report == "full":
+            try:
+                build.pictures(summary, run.folder)
+            except Exception as error:  # the tables must be shown, whatever happens to a picture
+                reason = f"{type(error).__name__}: {error}"
+                self._problem = f"charts, gallery and page can't be made: {reason}"
 
     def _provenance(self, records: Sequence[Record]) -> dict[str, str]:
         run, options = self._run, self._run.options
