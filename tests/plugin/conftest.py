@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import re
 import shutil
@@ -15,15 +16,15 @@ import numpy as np
 import PIL.Image
 import pytest
 
-# Imported here because pytester forgets modules that its runs import, and torch can't be twice.
-import xai_core.nets
-import xai_core.report.build
-import xai_core.report.gallery
-import xai_core.report.html
-import xai_core.report.maps
-import xai_core.report.step_summary
-import xai_core.report.terminal
-import xai_core.study  # noqa: F401
+# Imported here because pytester forgets modules that its runs import, and torch, for one, can't be
+# imported twice.
+for module in (
+    *("xai_core.nets", "xai_core.study", "xai_core.report.build", "xai_core.report.gallery"),
+    *("xai_core.report.html", "xai_core.report.maps", "xai_core.report.step_summary"),
+    *("xai_core.report.terminal", "matplotlib.backends.backend_agg"),
+    *(f"matplotlib.backends.backend_{kind}" for kind in ("pdf", "ps", "svg")),
+):
+    importlib.import_module(module)
 
 ROOT = Path(__file__).parents[2]
 
