@@ -218,7 +218,7 @@ def test_floating_point_pixels_are_refused(tmp_path):
 
 
 def test_formats_that_need_an_outside_program_are_not_opened(tmp_path):
-    with pytest.raises(BadInput, match="can't be decoded: cannot identify"):
+    with pytest.raises(BadInput, match="can't be decoded: it is none of"):
         picture(tmp_path, PIL.Image.new("RGB", (8, 6)), "1.eps")
 
 

@@ -273,16 +273,16 @@ def test_a_disk_that_fills_up_fails_what_could_not_be_kept(suite, monkeypatch):
 
 
 def test_a_report_that_cannot_be_written_is_said_and_not_green(suite, monkeypatch):
-    from xai_core import store
+    from xai_core.report import build
 
-    write = store.write_atomically
+    write = build.write_atomically
 
     def refuse(path: Path, content: bytes) -> None:
         if path.name == "concentration.md":
             raise OSError(30, "Read-only file system")
         write(path, content)
 
-    monkeypatch.setattr(store, "write_atomically", refuse)
+    monkeypatch.setattr(build, "write_atomically", refuse)
     result = suite.run()
     result.assert_outcomes(passed=24)
     assert result.ret == pytest.ExitCode.INTERNAL_ERROR

@@ -120,7 +120,7 @@ def test_sessions_of_the_same_second_take_folders_of_their_own(suite, monkeypatc
     suite.run("--method=cam").assert_outcomes(passed=4)
     monkeypatch.undo()
     found = {path.name: len(list(path.iterdir())) for path in suite.path.glob("reports/*")}
-    assert found == {"2026-11-23-120000-coco": 0, "2026-11-23-120000-coco-2": 6}
+    assert found == {"2026-11-23-120000-coco": 0, "2026-11-23-120000-coco-2": 7}
 
 
 def test_without_pytest_benchmark_only_the_timings_are_skipped(suite):

@@ -137,8 +137,8 @@ class CocoDataSet:
 
     def image(self, sample: Sample) -> Image:
         """See `DataSet`. Greyscale, palette, CMYK and 16-bit files become RGB."""
-        name = self._images[sample.image_id]["file_name"]
-        return decode(self._read(sample), name, self._shape(sample))
+        content, name = self._read(sample), self._images[sample.image_id]["file_name"]
+        return decode(content, name, self._shape(sample))
 
     def mask(self, sample: Sample) -> Mask:
         """See `DataSet`. Polygons and RLE, crowds included, as pycocotools rasterises them."""
