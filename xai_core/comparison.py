@@ -18,7 +18,7 @@ P = ["before", "after"]
 
 FINGERPRINT = (
     *("data", "sample_sha256", "dilation", "weights", "weights_sha256", "target_layer"),
-    *("engine", "device", "dtype", "threads", "batch_size", "torch"),
+    *("engine", "device", "processor", "dtype", "threads", "batch_size", "torch"),
 )
 """Fields that decide a record's P: where all are the same, P must be."""
 
@@ -81,7 +81,9 @@ def paired(pairs: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     Holm-adjusted over all rows).
     """
     found = []
-    for group, part in pairs.groupby(list(keys), sort=True):
+    groups = pairs.groupby(list(keys), sort=True)
+    flips = max(stats.FLIPS, 200 * groups.ngroups)  # else no adjusted p could be below 0.01
+    for group, part in groups:
         by_image = part.groupby("image_id")["difference"]
         sums, counts = by_image.sum().to_numpy(float), by_image.size().to_numpy().astype(float)
         low, high = stats.bootstrap_interval(sums[:, None], counts[:, None])
@@ -95,7 +97,7 @@ def paired(pairs: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
                 "difference": part["difference"].mean(),
                 "low": low[0],
                 "high": high[0],
-                "p": stats.sign_flip_test(sums),
+                "p": stats.sign_flip_test(sums, flips=flips),
             }
         )
     columns = ["pairs", "images", "before", "after", "difference", "low", "high", "p"]

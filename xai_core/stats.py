@@ -59,12 +59,13 @@ def bootstrap_interval(
     return Interval(low, high)
 
 
-def sign_flip_test(differences: Floats, seed: int = 0) -> float:
+def sign_flip_test(differences: Floats, seed: int = 0, flips: int | None = None) -> float:
     """Two-sided p of paired differences under random signs; 1 where all are zero.
 
     Args:
         differences: (images,), summed over each image's pairs.
         seed: of the signs, where there are too many to try them all.
+        flips: how many signs are drawn then; `FLIPS` where None.
     """
     d = differences[differences != 0]
     if len(d) == 0:
@@ -74,12 +75,12 @@ def sign_flip_test(differences: Floats, seed: int = 0) -> float:
         signs = np.array(list(product((-1.0, 1.0), repeat=len(d))))
         return float((np.abs(signs @ d) >= observed).mean())
     generator = np.random.default_rng(seed)
-    extreme = 0
-    for start in range(0, FLIPS, _AT_ONCE):
-        rows = min(_AT_ONCE, FLIPS - start)
+    extreme, flips = 0, flips or FLIPS
+    for start in range(0, flips, _AT_ONCE):
+        rows = min(_AT_ONCE, flips - start)
         signs = 2.0 * generator.integers(0, 2, size=(rows, len(d)), dtype=np.int8) - 1
         extreme += int((np.abs(signs @ d) >= observed).sum())
-    return (extreme + 1) / (FLIPS + 1)
+    return (extreme + 1) / (flips + 1)
 
 
 def holm(p: Floats) -> Floats:

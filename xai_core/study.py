@@ -14,6 +14,7 @@ import torch
 
 from xai_core.data.masks import dilate, resize_mask
 from xai_core.engine import Attributions, Engine
+from xai_core.engine.processor import processor
 from xai_core.errors import BadInput
 from xai_core.methods import Method
 from xai_core.metrics import METRICS
@@ -300,6 +301,7 @@ def _score(
         torch=torch.__version__,
         seconds=seconds,
         randomised=net.randomised,
+        processor=processor(result.logits.device.type),
     )
 
 

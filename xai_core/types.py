@@ -142,6 +142,7 @@ class Record:
         torch: version of torch.
         seconds: engine time of the batch, all methods together, divided by the batch size.
         randomised: stage of the cascading randomisation of the net; empty for the net itself.
+        processor: model and instruction set of the CPU, or name of the GPU.
     """
 
     net: str
@@ -179,6 +180,7 @@ class Record:
     torch: str
     seconds: float
     randomised: str = ""
+    processor: str = ""
 
     @property
     def cell(self) -> tuple[str, str, str, str]:

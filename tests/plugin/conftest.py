@@ -127,7 +127,8 @@ class Suite:
     @property
     def folder(self) -> Path:
         """Of the one run that there is, or of the newest."""
-        return sorted((self.path / "reports").iterdir())[-1]
+        runs = [path for path in (self.path / "reports").iterdir() if path.name != "baseline"]
+        return sorted(runs)[-1]
 
     def records(self, folder: Path | None = None) -> list[dict[str, Any]]:
         lines = ((folder or self.folder) / "records.jsonl").read_text().splitlines()

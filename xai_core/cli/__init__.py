@@ -1,4 +1,4 @@
-"""The command line beside pytest: rebuild a report, compare two runs, explain one picture."""
+"""The command line beside pytest: reports, comparisons, the gate, and single pictures."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from xai_core.cli import compare, explain, report
+from xai_core.cli import compare, explain, gate, report
 from xai_core.errors import XaiError
 
-COMMANDS = (report, compare, explain)
+COMMANDS = (report, compare, gate, explain)
 CANT = 2
 """Exit code of what can't be done, as argparse's own."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code is 0, or 2 with one sentence on standard error."""
+    """Run one command; the exit code is 0, 1 where a gate fails, or 2 with one sentence."""
     parser = argparse.ArgumentParser(
         prog="python -m xai_core", description="Reports of `pytest bench`, and single pictures."
     )
@@ -24,8 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add(commands)
     chosen = parser.parse_args(arguments)
     try:
-        chosen.run(chosen)
+        return chosen.run(chosen) or 0
     except (XaiError, OSError) as error:
         print(f"python -m xai_core: {error}", file=sys.stderr)
         return CANT
-    return 0

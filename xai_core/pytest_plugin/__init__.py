@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from xai_core.data.coco import CocoDataSet
+from xai_core.pytest_plugin import gate_options
 from xai_core.pytest_plugin.aggregate import (
     PARAMETERS,
     TIMING_PROPERTY,
@@ -34,6 +35,7 @@ WORKER_INPUT = "xai_place"
 def pytest_addoption(parser: pytest.Parser) -> None:
     """See `options`."""
     add_options(parser)
+    gate_options.add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -45,6 +47,11 @@ def pytest_configure(config: pytest.Config) -> None:
         place = Place(**config.workerinput[WORKER_INPUT])
         config.stash[RUN] = Run(options, place)
         return
+    gate = None
+    if gate_options.is_wanted(config):
+        from xai_core.pytest_plugin.gate import Gate  # pandas and scipy
+
+        gate = Gate(config, options)
     run = Run(options, Place(str(new_folder(options))))
     config.stash[RUN] = run
     if options.given:
@@ -52,7 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if not is_dry(config):
             run.place = Place(str(new_folder(options, claim=True)))
             open_folder(run)
-    config.pluginmanager.register(Aggregator(config, run), "xai-concentration-aggregator")
+    config.pluginmanager.register(Aggregator(config, run, gate), "xai-concentration-aggregator")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -15,15 +15,19 @@ import pytest
 
 from xai_core.pytest_plugin.folder import MANIFEST, discard, ensure_open
 from xai_core.pytest_plugin.run import Run
+from xai_core.pytest_plugin.timing import nothing_compared
 from xai_core.report.summary import Gap, Summary, Timing, split
 from xai_core.store import PARTS, sorted_records
 
 if TYPE_CHECKING:
+    from xai_core.pytest_plugin.gate import Gate
     from xai_core.types import Record
 
 TIMING_PROPERTY = "engine_seconds"
 CRASHED = "???"
 """The phase that pytest-xdist gives the test at which a worker died."""
+
+NOT_TIMED = "no timing test ran"
 
 PARAMETERS = ("net", "size", "sample", "method")
 Cell = tuple[str, str, str, str]
@@ -48,9 +52,10 @@ def cell_of(item: pytest.Item) -> Cell | None:
 class Aggregator:
     """Collects pytest's reports, checks that nothing planned went missing, writes the files."""
 
-    def __init__(self, config: pytest.Config, run: Run) -> None:
+    def __init__(self, config: pytest.Config, run: Run, gate: Gate | None = None) -> None:
         self._config = config
         self._run = run
+        self._gate = gate
         self._planned: dict[str, None] = {}
         self._explained: set[str] = set()
         self._cells = 0
@@ -58,10 +63,11 @@ class Aggregator:
         self._gaps: dict[Cell, tuple[str, str]] = {}  # cell: (skipped or failed, reason)
         self._broken: dict[str, str] = {}  # failed tests that judge no record: reason
         self._timings: list[Timing] = []
-        self._no_timings = "no timing test ran"
+        self._no_timings = NOT_TIMED
         self._interrupted: str | None = None
         self._summary: Summary | None = None
         self._problem: str | None = None
+        self._no_times_compared: str | None = None
 
     # ---- listening ---------------------------------------------------------------------------
 
@@ -107,7 +113,7 @@ class Aggregator:
 
     # ---- at the end --------------------------------------------------------------------------
 
-    @pytest.hookimpl(trylast=True)
+    @pytest.hookimpl(tryfirst=True)  # before the junitxml file is written
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Write the report; a run that lost something without a word does not exit 0."""
         if is_dry(self._config):
@@ -120,8 +126,11 @@ class Aggregator:
                 self._report(unexplained)
             except (OSError, pytest.UsageError) as error:
                 self._problem = f"the report can't be written: {error}"
-        elif not self._run.options.resume:
-            discard(self._run.folder)
+        else:
+            if self._gate and self._gate.compares:
+                self._problem = "no record was computed: the gate has nothing to compare"
+            if not self._run.options.resume:
+                discard(self._run.folder)
         lost = self._passed - self._summary.cells if self._summary else ()
         if lost:
             self._problem = f"{len(lost)} records that passed are not in the part files"
@@ -129,8 +138,15 @@ class Aggregator:
             self._problem = f"{len(unexplained)} planned tests neither ran nor were skipped"
         elif self._interrupted and session.exitstatus == pytest.ExitCode.OK:
             self._problem = self._interrupted
-        if self._problem and session.exitstatus == pytest.ExitCode.OK:
+        self._no_times_compared = nothing_compared(self._config) if self._is_ours() else None
+        if session.exitstatus != pytest.ExitCode.OK:
+            return
+        if self._problem:
             session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+        elif (self._gate and self._gate.failed) or (
+            self._no_times_compared and self._config.getoption("benchmark_compare_fail", None)
+        ):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     @pytest.hookimpl(wrapper=True)
     def pytest_terminal_summary(
@@ -144,11 +160,17 @@ class Aggregator:
 
     def _print(self, terminalreporter: pytest.TerminalReporter) -> None:
         write = terminalreporter.write_line
+        if self._no_times_compared:
+            write(f"ERROR: no time was compared: {self._no_times_compared}", red=True)
         if self._summary and self._summary.records:
             from xai_core.report.terminal import render
 
             terminalreporter.section("concentration of attribution energy")
             write(render(self._summary))
+        if self._gate and self._summary:
+            terminalreporter.section("concentration gate")
+            for line in self._gate.lines():
+                write(line)
         if self._summary and not self._problem:
             from xai_core.report.build import main_file
 
@@ -164,6 +186,7 @@ class Aggregator:
 
     def _report(self, unexplained: list[str]) -> None:
         from xai_core.report import build, step_summary
+        from xai_core.report.verdict import outcome
 
         run = self._run
         ensure_open(run)  # under xdist nobody may have done so yet
@@ -190,12 +213,28 @@ class Aggregator:
         self._summary = summary
         build.tables(summary, run.folder)
         step_summary.append(summary)
+        if self._gate:
+            whole = not (summary.partial or summary.broken)
+            self._gate.finish(summary, run.folder, whole)
+            if self._gate.verdict:
+                self._record_property("concentration_gate", outcome(self._gate.verdict))
         if run.options.report == "full":
             try:
                 build.pictures(summary, run.folder)
             except Exception as error:  # the tables must be shown, whatever happens to a picture
                 reason = f"{type(error).__name__}: {error}"
                 self._problem = f"charts, gallery and page can't be made: {reason}"
+
+    def _is_ours(self) -> bool:
+        """Whether the session had items of this suite."""
+        return bool(self._cells or self._timings or self._no_timings != NOT_TIMED)
+
+    def _record_property(self, name: str, value: str) -> None:
+        """Into the junitxml file, if one is written."""
+        for plugin in self._config.pluginmanager.get_plugins():
+            record = getattr(plugin, "add_global_property", None)
+            if callable(record):
+                record(name, value)
 
     def _provenance(self, records: Sequence[Record]) -> dict[str, str]:
         run, options = self._run, self._run.options

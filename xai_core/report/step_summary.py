@@ -20,10 +20,19 @@ def append(summary: Summary) -> None:
     Raises:
         OSError: the file can't be written.
     """
+    append_text(markdown.render(summary))
+
+
+def append_text(text: str) -> None:
+    """Append markdown in the same way.
+
+    Raises:
+        OSError: the file can't be written.
+    """
     name = os.environ.get(VARIABLE)
     if name:
         with Path(name).open("ab") as file:
-            file.write(shortened(markdown.render(summary)).encode())
+            file.write(shortened(text).encode())
 
 
 def shortened(text: str, limit: int = LIMIT) -> str:

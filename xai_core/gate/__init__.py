@@ -1,0 +1,26 @@
+"""Whether explanations still point at the object: a run against a baseline.
+
+`judge` decides in this order. Are the two comparable: the same cells, images, masks and explained
+outputs? Did everything that decides P stay the same: then P must, to `EXACT`. Otherwise means are
+compared, paired by cell and tested over images. Last come claims, which hold for the run alone.
+"""
+
+from xai_core.gate.baseline import Baseline, baseline_of, from_files, to_files
+from xai_core.gate.claims import Claim, load_claims
+from xai_core.gate.judge import EXACT, Finding, Verdict, judge
+from xai_core.gate.rules import Rule, parse_rule
+
+__all__ = [
+    "EXACT",
+    "Baseline",
+    "Claim",
+    "Finding",
+    "Rule",
+    "Verdict",
+    "baseline_of",
+    "from_files",
+    "judge",
+    "load_claims",
+    "parse_rule",
+    "to_files",
+]

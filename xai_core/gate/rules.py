@@ -1,0 +1,52 @@
+"""What a run must not do against its baseline, as given on the command line."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from xai_core.errors import BadInput
+
+FORMS = "mean:0.005, mean:3%, each:0.1, order, order:0.01 or zero_energy:0"
+
+_DEFAULTS = {"order": 0.005}
+"""Rules that may stand alone, with their margin."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule.
+
+    Attributes:
+        kind: ``mean``: the mean P of a net, size and method drops by more than the margin, beyond
+            chance. ``each``: the P of a single record drops by more. ``order``: a method falls
+            behind another that it led by more. ``zero_energy``: more maps of zeros than before, by
+            more.
+        margin: of P or, if `relative`, a share of the baseline's mean; for zero_energy a number.
+        relative: whether the margin is a share.
+    """
+
+    kind: str
+    margin: float
+    relative: bool = False
+
+    def __str__(self) -> str:
+        amount = f"{100 * self.margin:g}%" if self.relative else f"{self.margin:g}"
+        return f"{self.kind}:{amount}"
+
+
+def parse_rule(text: str) -> Rule:
+    """Read ``mean:0.005``, ``mean:3%``, ``each:0.1``, ``order``, ``zero_energy:0``.
+
+    Raises:
+        BadInput: it is none of these.
+    """
+    kind, separator, amount = text.strip().partition(":")
+    if kind in _DEFAULTS and not separator:
+        return Rule(kind, _DEFAULTS[kind])
+    form = r"\d+" if kind == "zero_energy" else r"\d*\.?\d+%?" if kind == "mean" else r"\d*\.?\d+"
+    if kind not in {"mean", "each", "order", "zero_energy"} or not re.fullmatch(form, amount):
+        raise BadInput(f"unknown rule {text!r}; rules are {FORMS}")
+    relative = amount.endswith("%")
+    number = float(amount.removesuffix("%"))
+    return Rule(kind, number / 100 if relative else number, relative)
