@@ -13,7 +13,7 @@ from tests.reference.images import resize
 from xai_core.errors import BadInput, UnknownChoice
 from xai_core.nets import NetSpec, get_spec, load_net
 from xai_core.nets.preprocess import preprocess, size_of
-from xai_core.nets.spec import IMAGENET_MEAN, IMAGENET_STD, NETS, STUDY_NETS
+from xai_core.nets.spec import IMAGENET_MEAN, IMAGENET_STD, STUDY_NETS
 
 
 class Small(nn.Module):
@@ -94,7 +94,7 @@ def test_a_net_without_a_target_layer_is_named():
 
 
 def test_the_study_has_its_nets_and_layers():
-    layers = {name: NETS.get(name).target_layer for name in STUDY_NETS}
+    layers = {name: get_spec(name).target_layer for name in STUDY_NETS}
     assert layers == {
         "alexnet": "features.11",
         "vgg19": "features.35",
@@ -102,7 +102,7 @@ def test_the_study_has_its_nets_and_layers():
         "squeezenet1_0": "features.12",
     }
     for name in STUDY_NETS:
-        spec = NETS.get(name)
+        spec = get_spec(name)
         assert (spec.mean, spec.std) == (IMAGENET_MEAN, IMAGENET_STD)
         assert spec.class_names[950] == "orange"
 

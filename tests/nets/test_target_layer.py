@@ -11,7 +11,7 @@ import torchvision
 from torch import Tensor, nn
 
 from xai_core.errors import BadInput
-from xai_core.nets.spec import NETS, STUDY_NETS, get_spec
+from xai_core.nets.spec import STUDY_NETS, get_spec
 from xai_core.nets.target_layer import find_target_layer
 
 OTHERS = {
@@ -47,7 +47,7 @@ def watched(module: nn.Module, *layers: str) -> list[Tensor]:
 
 @pytest.mark.parametrize("name", STUDY_NETS)
 def test_the_rule_finds_the_tensor_of_the_studys_layer(name):
-    named = NETS.get(name).target_layer
+    named = get_spec(name).target_layer
     module = get_spec(name).build().eval()
     expected, found = watched(module, named, find_target_layer(module))
     assert expected.any()
@@ -70,7 +70,7 @@ def test_the_layer_of_other_nets(name):
 )
 def test_the_studys_layers_have_the_shape_that_the_study_names(name, shape):
     module, shapes = build(name), []
-    layer = module.get_submodule(NETS.get(name).target_layer)
+    layer = module.get_submodule(get_spec(name).target_layer)
     layer.register_forward_hook(lambda module, args, output: shapes.append(output.shape[1:]))
     module(torch.zeros(1, 3, 224, 224, device="meta"))
     assert shapes == [shape]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from functools import cache
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 
 @cache
 def processor(device: str) -> str:
-    """Model and instruction set of a CPU, or the name of a GPU.
+    """Model, features and caches of a CPU, or the name of a GPU.
 
     Args:
         device: torch device type.
@@ -23,10 +24,17 @@ def processor(device: str) -> str:
 
 
 def _model() -> str:
-    """As Linux tells it; empty elsewhere."""
+    """As Linux tells it, with what kernels are chosen by; empty elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+        caches = sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"))
+        sizes = [path.read_text("utf-8").strip() for path in caches]
     except (OSError, ValueError):
         return ""
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else ""
+    pairs = (line.partition(":") for line in reversed(lines))
+    facts = {name.strip(): value.strip() for name, _, value in pairs}  # of the first core
+    if "model name" not in facts:
+        return ""
+    numbers = [facts.get(name, "?") for name in ("cpu family", "model", "stepping")]
+    features = hashlib.sha256(facts.get("flags", "").encode()).hexdigest()[:6]
+    return f"{facts['model name']} {'.'.join(numbers)} {features} {' '.join(sizes)}".strip()

@@ -16,8 +16,8 @@ from typing import Any
 from xai_core.errors import BadInput
 from xai_core.types import Record
 
-DIGITS = 10
-"""Significant digits of P: more than `xai_core.gate.EXACT` asks for."""
+DIGITS = 7
+"""Decimals of P: finer than `xai_core.gate.EXACT`."""
 
 ZERO = "zero"
 """Written for the P of a map that is zero everywhere."""
@@ -132,7 +132,7 @@ def _render(entries: Sequence[Entry]) -> str:
         rows.setdefault((entry.size, entry.sample), {})[entry.method] = entry
     for by_method in rows.values():
         first = next(iter(by_method.values()))
-        facts = [f"{v:.{DIGITS}g}" if isinstance(v, float) else v for v in _values(first)]
+        facts = [f"{v:.{DIGITS}f}" if isinstance(v, float) else v for v in _values(first)]
         writer.writerow([*facts, *(_p(by_method.get(method)) for method in methods)])
     return out.getvalue()
 
@@ -148,7 +148,7 @@ def _joined(values: Iterable[object]) -> str:
 def _p(entry: Entry | None) -> str:
     if entry is None:
         return ""
-    return ZERO if entry.zero_energy else f"{entry.p:.{DIGITS}g}"
+    return ZERO if entry.zero_energy else f"{entry.p:.{DIGITS}f}"
 
 
 def _parse(text: str) -> Iterable[Entry]:

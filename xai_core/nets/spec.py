@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
-import torchvision
 from torch import nn
 
 from xai_core.errors import BadInput, UnknownChoice
@@ -15,7 +15,14 @@ from xai_core.registry import Registry
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-STUDY_NETS = ("alexnet", "vgg19", "resnet152", "squeezenet1_0")
+_STUDY_LAYERS = {
+    "alexnet": "features.11",
+    "vgg19": "features.35",
+    "resnet152": "layer4",
+    "squeezenet1_0": "features.12",
+}
+
+STUDY_NETS = tuple(_STUDY_LAYERS)
 """The study's nets, in its order."""
 
 
@@ -64,11 +71,10 @@ def get_spec(name: str) -> NetSpec:
         return NETS.get(name)
     if ":" in name:
         return _import_spec(name)
-    if name in torchvision.models.list_models(module=torchvision.models):
-        return _torchvision_spec(name)
-    raise UnknownChoice(
-        "net", name, [*NETS, "any classification net of torchvision.models", "package.module:SPEC"]
-    )
+    if name in _torchvision_nets():
+        return _torchvision_spec(name, _STUDY_LAYERS.get(name))
+    rest = ("any classification net of torchvision.models", "package.module:SPEC")
+    raise UnknownChoice("net", name, [*sorted({*STUDY_NETS, *NETS}), *rest])
 
 
 def _import_spec(name: str) -> NetSpec:
@@ -82,7 +88,20 @@ def _import_spec(name: str) -> NetSpec:
     return spec
 
 
-def _torchvision_spec(name: str, target_layer: str | None = None) -> NetSpec:
+# torchvision is imported where it is needed: a net of one's own starts two seconds earlier.
+
+
+@cache
+def _torchvision_nets() -> set[str]:
+    import torchvision
+
+    return set(torchvision.models.list_models(module=torchvision.models))
+
+
+@cache
+def _torchvision_spec(name: str, target_layer: str | None) -> NetSpec:
+    import torchvision
+
     published = torchvision.models.get_model_weights(name)
     weights = published.__members__.get("IMAGENET1K_V1", next(iter(published)))
     transform = weights.transforms()
@@ -98,6 +117,8 @@ def _torchvision_spec(name: str, target_layer: str | None = None) -> NetSpec:
 
 
 def _build_torchvision(name: str) -> nn.Module:
+    import torchvision
+
     # These two are built for their published weights: with those, torchvision turns the input
     # transform on; their auxiliary heads only run in training.
     extra = {}
@@ -105,12 +126,3 @@ def _build_torchvision(name: str) -> nn.Module:
         extra = {"transform_input": True, "aux_logits": False, "init_weights": True}
     module: nn.Module = torchvision.models.get_model(name, weights=None, **extra)
     return module
-
-
-for _name, _layer in (
-    ("alexnet", "features.11"),
-    ("vgg19", "features.35"),
-    ("resnet152", "layer4"),
-    ("squeezenet1_0", "features.12"),
-):
-    register_net(_torchvision_spec(_name, _layer))

@@ -6,14 +6,17 @@ import hashlib
 import pickle
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.error import URLError
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from xai_core.errors import BadInput, DataMissing, UnknownChoice
 from xai_core.types import Weights
+
+if TYPE_CHECKING:
+    import torchvision
 
 BUNDLED = Path(__file__).parent / "weights"
 """Weights that ship with the project: ``NET-scenes.pth`` with a model card beside each."""
@@ -133,6 +136,8 @@ def _bundled(net: str) -> Path:
 
 
 def _torchvision_weights(net: str, name: str) -> torchvision.models.WeightsEnum:
+    import torchvision
+
     try:
         enum = torchvision.models.get_model_weights(net)
     except ValueError:

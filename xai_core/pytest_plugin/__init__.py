@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import replace
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -130,11 +131,10 @@ def pytest_runtest_makereport(
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
     """Say what else decides how fast a benchmark is."""
     import torch
-    import torchvision
 
     machine_info["torch"] = {
         "version": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "torchvision": version("torchvision"),
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
