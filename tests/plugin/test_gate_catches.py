@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -47,6 +48,13 @@ def mask_not_dilated(monkeypatch):
     monkeypatch.setattr(xai_core.study, "dilate", lambda mask, share: mask)
 
 
+def mask_shifted(monkeypatch):
+    plain = xai_core.study.dilate
+    monkeypatch.setattr(
+        xai_core.study, "dilate", lambda mask, share: np.roll(plain(mask, share), 8, axis=1)
+    )
+
+
 def one_relu_missed(monkeypatch):
     plain, calls = ReluRules._relu, []
 
@@ -73,6 +81,7 @@ def class_mapped_to_a_wrong_index(monkeypatch):
         (guided_without_the_forward_mask, "FAILED: exact comparison"),
         (gradient_at_the_layers_input, "FAILED: exact comparison"),
         (mask_not_dilated, "FAILED: other dilated mask"),
+        (mask_shifted, "FAILED: exact comparison"),
         (one_relu_missed, "FAILED: exact comparison"),
         (class_mapped_to_a_wrong_index, "FAILED: other explained output"),
     ],

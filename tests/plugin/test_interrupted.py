@@ -131,9 +131,10 @@ def pytest_runtest_protocol(item):
 LOSES_A_PART = """
 import pytest
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(wrapper=True)
 def pytest_sessionfinish(session):
     next(session.config.rootpath.glob("reports/*/parts/*.jsonl")).unlink()
+    return (yield)
 """
 
 
