@@ -121,18 +121,18 @@ def test_a_drop_by_chance_is_none(records):
 
 
 def test_false_alarms_and_power(records, monkeypatch):
-    """100 runs each of noise alone, and of noise with a drop in one cell of eight."""
+    """60 runs each of noise alone, and of noise with a drop in one cell of eight."""
     monkeypatch.setattr("xai_core.stats.FLIPS", 1999)
     monkeypatch.setattr("xai_core.stats.RESAMPLES", 50)
     alarms = caught = 0
-    for seed in range(100):
+    for seed in range(60):
         noise = np.random.default_rng(seed)
         after = moved(records, lambda r, noise=noise: 0.05 * noise.normal())
         alarms += judged(records, after, "mean:0.005").failed
         worse = moved(after, -0.05, net="squeezenet1_0", method="cam")
         caught += judged(records, worse, "mean:0.005").failed
-    assert alarms <= 5
-    assert caught >= 95
+    assert alarms <= 3
+    assert caught >= 57
 
 
 def test_order(records):

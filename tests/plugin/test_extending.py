@@ -49,7 +49,7 @@ def package(suite):
 
 def test_a_method_a_metric_a_net_and_a_data_set_from_outside_run_together(package):
     result = package.pytester.runpytest_subprocess(
-        *("bench/test_concentration.py", "-p", "no:cacheprovider", "--size=32"),
+        *("bench/test_concentration.py", "-p", "no:cacheprovider", "--size=32", "--report=tables"),
         *("--net=other_tiny", "--data=squares", "--classes=all", "--method=hires_cam,cam"),
     )
     result.assert_outcomes(passed=20)

@@ -58,9 +58,12 @@ def test_an_interrupted_run_keeps_what_was_computed_and_is_completed_later(
     assert process.returncode == pytest.ExitCode.INTERRUPTED, output
     finished = len(parts(suite))
     assert 3 <= finished < 8
-    assert len(suite.records()) == PER_CHUNK * finished
+    reported = len(suite.records())
+    # A worker may end the chunk that it is at after the report: the part is there to be resumed.
+    late = range(3 if arguments else 1)
+    assert reported in [PER_CHUNK * (finished - parts) for parts in late]
     assert "> **PARTIAL** (interrupted: KeyboardInterrupt)" in suite.report
-    assert f"{PER_CHUNK * finished} records of 48 planned" in suite.report
+    assert f"{reported} records of 48 planned" in suite.report
 
     calls = tmp_path / "calls"
     monkeypatch.setenv("CALLS", str(calls))
