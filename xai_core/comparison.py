@@ -16,9 +16,12 @@ CELL = ["net", "size", "sample", "method"]
 
 P = ["before", "after"]
 
+ARITHMETIC = ("engine", "device", "processor", "dtype", "threads", "batch_size", "torch")
+"""Fields that say how a record was computed."""
+
 FINGERPRINT = (
     *("data", "sample_sha256", "dilation", "weights", "weights_sha256", "target_layer"),
-    *("engine", "device", "processor", "dtype", "threads", "batch_size", "torch"),
+    *ARITHMETIC,
 )
 """Fields that decide a record's P: where all are the same, P must be."""
 

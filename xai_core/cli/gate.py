@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from xai_core.gate import baseline_of, judge, load_claims, parse_rule
+from xai_core.gate import baseline_of, judge, load_claims, parse_rules
 from xai_core.report import baselines, saved, verdict
 
 FAILED = 1
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     found = judge(
         baselines.load(arguments.baseline),
         baseline_of(summary.records),
-        [parse_rule(rule) for text in arguments.fail for rule in text.split(",")],
+        parse_rules(arguments.fail),
         claims=load_claims(arguments.thresholds) if arguments.thresholds else [],
         baselines=summary.baselines,
         accept_new=arguments.accept_new,

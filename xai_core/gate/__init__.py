@@ -8,7 +8,7 @@ compared, paired by cell and tested over images. Last come claims, which hold fo
 from xai_core.gate.baseline import Baseline, baseline_of, from_files, to_files
 from xai_core.gate.claims import Claim, load_claims
 from xai_core.gate.judge import EXACT, Finding, Verdict, judge
-from xai_core.gate.rules import Rule, parse_rule
+from xai_core.gate.rules import Rule, parse_rule, parse_rules
 
 __all__ = [
     "EXACT",
@@ -22,5 +22,6 @@ __all__ = [
     "judge",
     "load_claims",
     "parse_rule",
+    "parse_rules",
     "to_files",
 ]

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from xai_core.comparison import ARITHMETIC
 from xai_core.errors import BadInput
 from xai_core.types import Record
 
@@ -65,7 +66,7 @@ Baseline = Mapping[tuple[str, str, str, str], Entry]
 
 _SAME = (
     *("data", "net", "weights", "weights_sha256", "weights_random", "target_layer", "dilation"),
-    *("engine", "device", "processor", "dtype", "threads", "batch_size", "torch"),
+    *ARITHMETIC,
 )
 _ROW = ("size", "sample", "image_id", "category", "class_index", "chance", "sample_sha256")
 _JOINED = ("threads", "batch_size")

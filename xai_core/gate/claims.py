@@ -37,9 +37,14 @@ class Claim:
     net: str | None = None
     size: str | None = None
 
+    @property
+    def subject(self) -> str:
+        """The method that it is about."""
+        return self.first or self.last or self.method or ""
+
     def __str__(self) -> str:
         if self.first or self.last:
-            return f"{self.first or self.last} is {'first' if self.first else 'last'}"
+            return f"{self.subject} is {'first' if self.first else 'last'}"
         if self.above:
             return f"{self.method} is above {self.above}"
         if self.at_least is not None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import permutations
 
 import pandas as pd
 
-from xai_core.comparison import paired
+from xai_core.comparison import ARITHMETIC, paired
 from xai_core.gate.baseline import Baseline, Entry
 from xai_core.gate.claims import Claim
 from xai_core.gate.rules import Rule
@@ -22,13 +23,11 @@ SIGNIFICANT = 0.01
 
 LISTED = 10
 
-FINGERPRINT = (
-    *("weights_sha256", "target_layer", "engine", "device", "processor", "dtype", "threads"),
-    *("batch_size", "torch"),
-)
+FINGERPRINT = ("weights_sha256", "target_layer", *ARITHMETIC)
 """Where all of these are the same, P must be."""
 
 Row = Sequence[object]
+Cell = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Finding:
     sentence: str
     header: Sequence[str] = ()
     rows: Sequence[Row] = ()
-    cells: Sequence[tuple[str, str, str, str]] = ()
+    cells: Sequence[Cell] = ()
 
 
 @dataclass(frozen=True)
@@ -91,28 +90,63 @@ def judge(
         baselines: methods that are there to be beaten; they take no part in order and claims.
         accept_new: whether cells may be missing or new.
     """
-    findings: list[Finding] = []
     redrawn = _redrawn(before, after)
-    before = {cell: entry for cell, entry in before.items() if entry.net not in redrawn}
-    after_too = {cell: entry for cell, entry in after.items() if entry.net not in redrawn}
-    both = sorted(before.keys() & after_too.keys())
-    findings += _random(redrawn)
-    findings += _cells(before, after_too, accept_new)
-    findings += _inputs(before, after_too, both)
+    sides = _Sides(_without(redrawn, before), _without(redrawn, after), baselines)
+    findings = [*_random(redrawn), *_cells(sides, accept_new), *_inputs(sides)]
     changed = [
         name
         for name in FINGERPRINT
-        if any(getattr(before[cell], name) != getattr(after_too[cell], name) for cell in both)
+        if any(getattr(old, name) != getattr(new, name) for _, old, new in sides)
     ]
-    if not both:
+    if not sides.cells:
         findings.append(Finding("comparison", True, "No record is in both: nothing was compared."))
     elif not changed:
-        findings.append(_same(before, after_too, both))
+        findings.append(_same(sides))
     else:
-        findings.append(_different(before, after_too, both, changed))
-        findings += [_apply(rule, before, after_too, both, baselines) for rule in rules]
+        findings.append(_different(sides, changed))
+        findings += [_RULES[rule.kind](rule, sides) for rule in rules]
     findings += [_claim(claim, after, baselines) for claim in claims]
-    return Verdict(tuple(findings), len(both), bool(both) and not changed)
+    return Verdict(tuple(findings), len(sides.cells), bool(sides.cells) and not changed)
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """A baseline and a run, without what can't be compared.
+
+    Iterating gives (cell, before, after) of the cells that both have, sorted.
+    """
+
+    before: Baseline
+    after: Baseline
+    baselines: Collection[str]
+
+    @cached_property
+    def cells(self) -> Sequence[Cell]:
+        """Those that both have, sorted."""
+        return sorted(self.before.keys() & self.after.keys())
+
+    def __iter__(self) -> Iterator[tuple[Cell, Entry, Entry]]:
+        return ((cell, self.before[cell], self.after[cell]) for cell in self.cells)
+
+    def change(self, cell: Cell) -> float:
+        """By how much its P is higher than before."""
+        return self.after[cell].p - self.before[cell].p
+
+    @cached_property
+    def pairs(self) -> pd.DataFrame:
+        """One row a cell, as `xai_core.comparison.paired` takes them."""
+        return pd.DataFrame(
+            [
+                {
+                    **dict(zip(("net", "size", "sample", "method"), cell, strict=True)),
+                    "image_id": old.image_id,
+                    "before": old.p,
+                    "after": new.p,
+                    "difference": new.p - old.p,
+                }
+                for cell, old, new in self
+            ]
+        )
 
 
 # ---- is it comparable? -------------------------------------------------------------------------
@@ -129,6 +163,10 @@ def _redrawn(before: Baseline, after: Baseline) -> set[str]:
     }
 
 
+def _without(nets: Collection[str], side: Baseline) -> Baseline:
+    return {cell: entry for cell, entry in side.items() if entry.net not in nets}
+
+
 def _random(nets: Collection[str]) -> list[Finding]:
     if not nets:
         return []
@@ -139,15 +177,14 @@ def _random(nets: Collection[str]) -> list[Finding]:
     return [Finding("random weights", False, sentence)]
 
 
-def _cells(before: Baseline, after: Baseline, accept_new: bool) -> list[Finding]:
+def _cells(sides: _Sides, accept_new: bool) -> list[Finding]:
     findings = []
-    for what, cells in (
-        ("missing records", sorted(before.keys() - after.keys())),
-        ("new records", sorted(after.keys() - before.keys())),
+    for what, where, cells in (
+        ("missing records", "the baseline", sides.before.keys() - sides.after.keys()),
+        ("new records", "this run", sides.after.keys() - sides.before.keys()),
     ):
         if not cells:
             continue
-        where = "the baseline" if what.startswith("missing") else "this run"
         sentence = f"{len(cells)} records are in {where} only."
         sentence += " Accepted." if accept_new else " --accept-new accepts them."
         counts: dict[tuple[str, str, str], int] = {}
@@ -159,9 +196,7 @@ def _cells(before: Baseline, after: Baseline, accept_new: bool) -> list[Finding]
     return findings
 
 
-def _inputs(
-    before: Baseline, after: Baseline, both: Sequence[tuple[str, str, str, str]]
-) -> list[Finding]:
+def _inputs(sides: _Sides) -> list[Finding]:
     """Images, masks and explained outputs: P of other ones is another question."""
     findings = []
     checks: tuple[tuple[str, str, Callable[[Entry, Entry], bool]], ...] = (
@@ -173,18 +208,17 @@ def _inputs(
             # other weights may prefer another of a class's outputs
             lambda a, b: a.class_index != b.class_index and a.weights_sha256 == b.weights_sha256,
         ),
+        ("P, or no number", "p", lambda a, b: math.isnan(a.p) or math.isnan(b.p)),
     )
-    checks += (("P, or no number", "p", lambda a, b: math.isnan(a.p) or math.isnan(b.p)),)
     for what, name, differ in checks:
-        cells = [cell for cell in both if differ(before[cell], after[cell])]
-        if not cells:
+        other = [(cell, old, new) for cell, old, new in sides if differ(old, new)]
+        if not other:
             continue
-        rows = [
-            [*cell, getattr(before[cell], name), getattr(after[cell], name)]
-            for cell in cells[:LISTED]
-        ]
-        sentence = f"{len(cells)} records have another {what} than the baseline."
-        findings.append(Finding(f"other {what}", True, sentence, _HEADER, rows, cells[:LISTED]))
+        shown = other[:LISTED]
+        rows = [[*cell, getattr(old, name), getattr(new, name)] for cell, old, new in shown]
+        sentence = f"{len(other)} records have another {what} than the baseline."
+        cells = [cell for cell, _, _ in shown]
+        findings.append(Finding(f"other {what}", True, sentence, _HEADER, rows, cells))
     return findings
 
 
@@ -194,85 +228,48 @@ _HEADER = ("Net", "Size", "Sample", "Method", "Before", "After")
 # ---- P -----------------------------------------------------------------------------------------
 
 
-def _same(before: Baseline, after: Baseline, both: Sequence[tuple[str, str, str, str]]) -> Finding:
-    moved = [cell for cell in both if not abs(after[cell].p - before[cell].p) <= EXACT]
-    moved += [cell for cell in both if after[cell].zero_energy != before[cell].zero_energy]
+def _same(sides: _Sides) -> Finding:
+    moved = [
+        cell
+        for cell, old, new in sides
+        if not abs(new.p - old.p) <= EXACT or new.zero_energy != old.zero_energy
+    ]
     start = (
-        f"{len(both)} records compared; weights, versions and arithmetic are the same, so P must be"
+        f"{len(sides.cells)} records compared; weights, versions and arithmetic are the same, so "
+        "P must be"
     )
     if not moved:
         return Finding("exact comparison", False, f"{start}, and is (to {EXACT:g}).")
-    worst = sorted(set(moved), key=lambda cell: -abs(after[cell].p - before[cell].p))
-    sentence = f"{start}, but {len(worst)} differ by more than {EXACT:g}."
-    return Finding("exact comparison", True, sentence, *_worst(before, after, worst))
+    worst = sorted(moved, key=lambda cell: -abs(sides.change(cell)))
+    sentence = f"{start}, but {len(moved)} differ by more than {EXACT:g}."
+    return Finding("exact comparison", True, sentence, *_worst(sides, worst))
 
 
-def _different(
-    before: Baseline,
-    after: Baseline,
-    both: Sequence[tuple[str, str, str, str]],
-    changed: Sequence[str],
-) -> Finding:
+def _different(sides: _Sides, changed: Sequence[str]) -> Finding:
     def values(side: Baseline, name: str) -> str:
-        found = sorted({str(getattr(side[cell], name)) for cell in both})
+        found = sorted({str(getattr(side[cell], name)) for cell in sides.cells})
         shown = [value[:12] if name.endswith("sha256") else value for value in found[:3]]
         return ", ".join(shown) + (", ..." if len(found) > 3 else "")
 
-    rows = [[name, values(before, name), values(after, name)] for name in changed]
-    moved = sum(abs(after[cell].p - before[cell].p) > 0.05 for cell in both)
+    rows = [[name, values(sides.before, name), values(sides.after, name)] for name in changed]
+    moved = sum(abs(sides.change(cell)) > 0.05 for cell in sides.cells)
     sentence = (
-        f"{len(both)} records compared; not everything that decides P is the same, so small "
+        f"{len(sides.cells)} records compared; not everything that decides P is the same, so small "
         f"differences are expected. P of {moved} records moved by more than 0.05."
     )
     return Finding("comparison", False, sentence, ("What differs", "Before", "After"), rows)
 
 
 def _worst(
-    before: Baseline, after: Baseline, worst: Sequence[tuple[str, str, str, str]]
-) -> tuple[Sequence[str], Sequence[Row], Sequence[tuple[str, str, str, str]]]:
-    rows: list[Row] = [
-        [*cell, before[cell].p, after[cell].p, after[cell].p - before[cell].p]
-        for cell in worst[:LISTED]
-    ]
-    return (*_HEADER, "Difference"), rows, list(worst[:LISTED])
+    sides: _Sides, worst: Sequence[Cell]
+) -> tuple[Sequence[str], Sequence[Row], Sequence[Cell]]:
+    shown = worst[:LISTED]
+    rows = [[*c, sides.before[c].p, sides.after[c].p, sides.change(c)] for c in shown]
+    return (*_HEADER, "Difference"), rows, shown
 
 
-def _apply(
-    rule: Rule,
-    before: Baseline,
-    after: Baseline,
-    both: Sequence[tuple[str, str, str, str]],
-    baselines: Collection[str],
-) -> Finding:
-    check = {"mean": _mean, "each": _each, "order": _order, "zero_energy": _zero_energy}[rule.kind]
-    return check(rule, before, after, both, baselines)
-
-
-def _pairs(
-    before: Baseline, after: Baseline, both: Sequence[tuple[str, str, str, str]]
-) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {
-                **dict(zip(("net", "size", "sample", "method"), cell, strict=True)),
-                "image_id": before[cell].image_id,
-                "before": before[cell].p,
-                "after": after[cell].p,
-                "difference": after[cell].p - before[cell].p,
-            }
-            for cell in both
-        ]
-    )
-
-
-def _mean(
-    rule: Rule,
-    before: Baseline,
-    after: Baseline,
-    both: Sequence[tuple[str, str, str, str]],
-    baselines: Collection[str],
-) -> Finding:
-    pairs = _pairs(before, after, both)
+def _mean(rule: Rule, sides: _Sides) -> Finding:
+    pairs = sides.pairs
     # Cells in which nothing moved can't be rejected, so they count for no adjustment (Tarone 1990).
     moved = pairs.groupby(["net", "size", "method"])["difference"].transform(
         lambda d: bool((d != 0).any())
@@ -306,33 +303,22 @@ def _mean(
     return Finding(str(rule), bool(len(worse)), sentence, header if rows else (), rows)
 
 
-def _each(
-    rule: Rule,
-    before: Baseline,
-    after: Baseline,
-    both: Sequence[tuple[str, str, str, str]],
-    baselines: Collection[str],
-) -> Finding:
-    drops = [cell for cell in both if before[cell].p - after[cell].p > rule.margin]
-    sentence = f"The P of {len(drops)} of {len(both)} records dropped by more than {rule.margin:g}."
+def _each(rule: Rule, sides: _Sides) -> Finding:
+    drops = [cell for cell in sides.cells if -sides.change(cell) > rule.margin]
+    of = f"{len(drops)} of {len(sides.cells)}"
+    sentence = f"The P of {of} records dropped by more than {rule.margin:g}."
     if not drops:
         return Finding(str(rule), False, sentence)
-    worst = sorted(drops, key=lambda cell: after[cell].p - before[cell].p)
-    return Finding(str(rule), True, sentence, *_worst(before, after, worst))
+    worst = sorted(drops, key=sides.change)
+    return Finding(str(rule), True, sentence, *_worst(sides, worst))
 
 
-def _order(
-    rule: Rule,
-    before: Baseline,
-    after: Baseline,
-    both: Sequence[tuple[str, str, str, str]],
-    baselines: Collection[str],
-) -> Finding:
-    pairs = _pairs(before, after, both)
-    pairs = pairs[~pairs["method"].isin(list(baselines))]
+def _order(rule: Rule, sides: _Sides) -> Finding:
+    pairs = sides.pairs[~sides.pairs["method"].isin(list(sides.baselines))]
+    never_trained = {old.net for _, old, _ in sides if old.weights_random}
     rows: list[Row] = []
     for (net, size), part in pairs.groupby(["net", "size"], sort=True):
-        if any(before[cell].weights_random for cell in both if cell[0] == net):
+        if net in never_trained:
             continue
         means = part.groupby("method")[["before", "after"]].mean()
         for first, second in permutations(means.index, 2):
@@ -348,20 +334,17 @@ def _order(
     return Finding(str(rule), bool(rows), sentence, header if rows else (), rows[:LISTED])
 
 
-def _zero_energy(
-    rule: Rule,
-    before: Baseline,
-    after: Baseline,
-    both: Sequence[tuple[str, str, str, str]],
-    baselines: Collection[str],
-) -> Finding:
-    had, has = (sum(side[cell].zero_energy for cell in both) for side in (before, after))
-    new = [cell for cell in both if after[cell].zero_energy and not before[cell].zero_energy]
+def _zero_energy(rule: Rule, sides: _Sides) -> Finding:
+    had = sum(old.zero_energy for _, old, _ in sides)
+    has = sum(new.zero_energy for _, _, new in sides)
     sentence = f"{has} maps are zero everywhere, {had} before."
-    failed = has - had > rule.margin
-    rows = [[*cell] for cell in new[:LISTED]] if failed else []
-    header = ("Net", "Size", "Sample", "Method") if rows else ()
-    return Finding(str(rule), failed, sentence, header, rows, new[:LISTED] if failed else ())
+    if has - had <= rule.margin:
+        return Finding(str(rule), False, sentence)
+    cells = [cell for cell, old, new in sides if new.zero_energy and not old.zero_energy][:LISTED]
+    return Finding(str(rule), True, sentence, _HEADER[:4], cells, cells)
+
+
+_RULES = {"mean": _mean, "each": _each, "order": _order, "zero_energy": _zero_energy}
 
 
 # ---- claims ------------------------------------------------------------------------------------
@@ -381,13 +364,12 @@ def _claim(claim: Claim, after: Baseline, baselines: Collection[str]) -> Finding
     judged = 0
     for (net, size), part in table.groupby(["net", "size"], sort=True):
         means = {str(m): float(p) for m, p in part.groupby("method")["p"].mean().items()}
-        wanted = claim.first or claim.last or claim.method
-        if wanted not in means or (claim.above and claim.above not in means):
+        if claim.subject not in means or (claim.above and claim.above not in means):
             continue
         judged += 1
         holds, other = _holds(claim, means, baselines)
         if not holds:
-            broken.append([str(net), str(size), str(wanted), means[str(wanted)], other])
+            broken.append([str(net), str(size), claim.subject, means[claim.subject], other])
     if not judged:
         return Finding(f"claim: {claim}", False, "Not judged: this run has no records for it.")
     sentence = f"Holds in {judged - len(broken)} of {judged} (net, size)."
@@ -399,16 +381,15 @@ def _holds(
     claim: Claim, means: Mapping[str, float], baselines: Collection[str]
 ) -> tuple[bool, str]:
     """Whether it holds, and what it was held against."""
+    mean = means[claim.subject]
     if claim.first or claim.last:
-        wanted = claim.first or claim.last or ""
-        rivals = {m: p for m, p in means.items() if m not in baselines and m != wanted}
+        rivals = {m: p for m, p in means.items() if m not in baselines and m != claim.subject}
         if not rivals:
             return True, ""
         pick = max if claim.first else min
         rival = pick(rivals, key=lambda m: rivals[m])
         sign = 1 if claim.first else -1
-        return sign * (means[wanted] - rivals[rival]) > 0, f"{rival} {rivals[rival]:.3f}"
-    mean = means[claim.method or ""]
+        return sign * (mean - rivals[rival]) > 0, f"{rival} {rivals[rival]:.3f}"
     if claim.above:
         return mean > means[claim.above], f"{claim.above} {means[claim.above]:.3f}"
     if claim.at_least is not None:

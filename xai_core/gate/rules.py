@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from xai_core.errors import BadInput
@@ -50,3 +51,8 @@ def parse_rule(text: str) -> Rule:
     relative = amount.endswith("%")
     number = float(amount.removesuffix("%"))
     return Rule(kind, number / 100 if relative else number, relative)
+
+
+def parse_rules(texts: Iterable[str]) -> list[Rule]:
+    """Read rules that were given by commas, by repetition, or both; see `parse_rule`."""
+    return [parse_rule(part) for text in texts for part in text.split(",")]

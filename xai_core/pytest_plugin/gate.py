@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from xai_core.errors import BadInput, DataMissing
-from xai_core.gate import Baseline, Claim, Verdict, baseline_of, judge, load_claims, parse_rule
+from xai_core.gate import Baseline, Claim, Verdict, baseline_of, judge, load_claims, parse_rules
 from xai_core.pytest_plugin.options import Options
 from xai_core.report import baselines, build, step_summary, verdict
 from xai_core.store import write_atomically
@@ -45,7 +45,7 @@ class Gate:
         self.compares = bool(named or given or self._update or get("thresholds"))
         here = config.invocation_params.dir
         try:
-            self._rules = [parse_rule(r) for text in given for r in text.split(",")]
+            self._rules = parse_rules(given)
             if self._save_as and not re.fullmatch(r"[\w.-]*\w[\w.-]*", self._save_as):
                 raise BadInput(f"--concentration-save {self._save_as!r} can't name a folder")
             self._target: Path | None = None
