@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import warnings
 from io import BytesIO
@@ -11,10 +12,13 @@ import numpy as np
 import PIL.Image
 import pytest
 import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.patches import Rectangle
 
 from xai_core.report import charts
-from xai_core.report.charts import ranks
+from xai_core.report.charts import ranks, time
+from xai_core.report.charts.text import SMALL, width
 from xai_core.report.palette import BASELINES, METHODS, colour_of, lightened
 from xai_core.report.statistics import intervals
 from xai_core.report.summary import Summary, Timing, frame
@@ -277,3 +281,18 @@ def test_an_unknown_method_always_has_the_same_colour():
     assert colour_of("theirs") not in METHODS.values()
     assert lightened("#000000", 0.5) == "#808080"
     assert lightened("#1A2B3C", 0) == "#1A2B3C"
+
+
+@given(
+    low=st.floats(-2, 4),
+    span=st.floats(0.35, 4),
+    inches=st.floats(0.8, 6),
+)
+def test_ticks_of_the_times_stand_apart_and_within_the_axis(low, span, inches):
+    places = [math.log10(tick) for tick in time.ticks(low, low + span, inches)]
+    assert all(low <= place <= low + span for place in places)
+    assert places or span < 1
+    labels = [width(time.label(10**place), SMALL) for place in places]
+    gaps = np.diff(places) / span * inches
+    needed = [(a + b) / 2 for a, b in itertools.pairwise(labels)]
+    assert np.all(gaps > needed) or len(places) <= span + 1

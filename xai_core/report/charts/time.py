@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -25,7 +26,8 @@ from xai_core.report.summary import Summary, Timing
 TITLE = "Time per image of each method alone"
 ROW = 0.168
 NUMBER = width("0,000", SMALL) + 0.12
-MANY_TICKS = 5
+APART = 0.06
+"""Inches between the labels of two ticks, at least."""
 
 
 def draw(summary: Summary) -> Chart | None:
@@ -54,7 +56,7 @@ def draw(summary: Summary) -> Chart | None:
     for (_, _, own), axis, first, lowest in zip(
         groups, page.panels, page.first, page.bottom, strict=True
     ):
-        _panel(axis, own, rows, (low, high))
+        _panel(axis, own, rows, (low, high), page.panel_width - NUMBER)
         axis.set_xlim(low, high + room_right)
         label_rows(axis, rows, room, page, first)
         if lowest:
@@ -62,10 +64,12 @@ def draw(summary: Summary) -> Chart | None:
     return Chart("time", TITLE, _alt(timings, summary), page.figure)
 
 
-def _panel(axis: Axes, own: pd.DataFrame, rows: Rows, limits: tuple[float, float]) -> None:
-    ticks = _ticks(*limits)
-    places = [math.log10(tick) for tick in ticks]
-    axis.set_xticks(places, [f"{tick:,g}" for tick in ticks])
+def _panel(
+    axis: Axes, own: pd.DataFrame, rows: Rows, limits: tuple[float, float], inches: float
+) -> None:
+    labelled = ticks(*limits, inches)
+    places = [math.log10(tick) for tick in labelled]
+    axis.set_xticks(places, [label(tick) for tick in labelled])
     axis.spines["bottom"].set_bounds(*limits)
     axis.vlines(
         places, 0, 1, colors=RULE, linewidth=0.5, transform=axis.get_xaxis_transform(), zorder=0
@@ -89,15 +93,16 @@ def _panel(axis: Axes, own: pd.DataFrame, rows: Rows, limits: tuple[float, float
             linewidths=0.5,
             zorder=4,
         )
-        axis.text(
-            max(ends[1], _log(median)),
-            row.at,
-            f"   {median:,.{0 if median >= 100 else 1}f}",
+        axis.annotate(
+            f"{median:,.{0 if median >= 100 else 1}f}",
+            (max(ends[1], _log(median)), row.at),
+            xytext=(5, 0),
+            textcoords="offset points",
             fontsize=SMALL,
             color=INK,
             va="center_baseline",
             bbox=marks.PLATE,
-            zorder=5,
+            zorder=2,
         )
 
 
@@ -110,13 +115,33 @@ def _range(timings: pd.DataFrame) -> tuple[float, float]:
     return low - 0.12, max(high, low + 0.3) + 0.05
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """1, 2, 5, 10, ... within the limits; only powers of ten if those are too many."""
+def ticks(low: float, high: float, inches: float) -> list[float]:
+    """The densest round numbers of a logarithmic axis whose labels stand apart.
+
+    Args:
+        low: left limit, log10 of what is labelled.
+        high: right limit, likewise.
+        inches: from `low` to `high`.
+
+    Returns:
+        1, 2, 5, 10, ..., or 1, 3, 10, ..., or powers of ten, within the limits.
+    """
     exponents = range(math.floor(low), math.ceil(high) + 1)
-    ticks = [m * 10.0**e for e in exponents for m in (1, 2, 5)]
-    inside = [tick for tick in ticks if low <= math.log10(tick) <= high]
-    tens = [tick for tick in inside if math.log10(tick).is_integer()]
-    return tens if len(inside) > MANY_TICKS and len(tens) > 1 else inside
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        all_of = [step * 10.0**exponent for exponent in exponents for step in steps]
+        inside = [tick for tick in all_of if low <= math.log10(tick) <= high]
+        if all(
+            (math.log10(right) - math.log10(left)) / (high - low) * inches
+            >= (width(label(left), SMALL) + width(label(right), SMALL)) / 2 + APART
+            for left, right in pairwise(inside)
+        ):
+            break
+    return inside
+
+
+def label(tick: float) -> str:
+    """As it stands below the axis: no exponent, no trailing zeros."""
+    return f"{tick:,g}"
 
 
 def _log(milliseconds: float) -> float:
