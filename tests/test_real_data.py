@@ -23,8 +23,9 @@ from pycocotools.coco import COCO
 from tests.reference.images import resize
 from tests.reference.maps import min_max
 from tests.reference.masks import dilate, resize_nearest, squared_distances_edt
+from xai_core.data.annotations import find_annotations, load_annotations
 from xai_core.data.classes import coco_to_imagenet
-from xai_core.data.coco import CocoDataSet, find_annotations, load_annotations
+from xai_core.data.coco import CocoDataSet
 from xai_core.data.select import STUDY_CLASSES, Selection, select
 from xai_core.engine import AutogradEngine
 from xai_core.methods import METHODS

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from xai_core.errors import BadInput
-from xai_core.store import Store, record_from_row, record_line, write_atomically
+from xai_core.files import write_atomically
+from xai_core.store import Store, record_from_row, record_line
 from xai_core.types import NoRecord, Record
 
 REASON = NoRecord("vgg19", "224", "000000000001-clock", "cam", "unsupported", '"GAP" \u2013\n')

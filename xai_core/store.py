@@ -7,33 +7,17 @@ parts and at most one ``.tmp`` file, which nobody reads.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
 from xai_core.errors import BadInput
+from xai_core.files import write_atomically
 from xai_core.types import NoRecord, Outcome, Record
 
 PARTS = "parts"
 """Folder of the part files within that of the run."""
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that readers find the old one, or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 class Store:

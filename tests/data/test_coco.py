@@ -10,14 +10,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from pycocotools import mask as rle
 
+from xai_core.data.annotations import find_annotations, load_annotations, parse
 from xai_core.data.classes import coco_to_imagenet
-from xai_core.data.coco import CocoDataSet, _decompress, find_annotations, load_annotations
+from xai_core.data.coco import CocoDataSet
+from xai_core.data.segmentation import _decompress
 from xai_core.errors import BadInput, DataMissing
 
 MASKS = npst.arrays(bool, npst.array_shapes(min_dims=2, max_dims=2, max_side=40))
 
 
-def data_set(mask, *segmentations):
+def data_set(mask, *segmentations, **changes):
     content = {
         "images": [
             {"id": 1, "file_name": "1.jpg", "height": mask.shape[0], "width": mask.shape[1]}
@@ -25,10 +27,11 @@ def data_set(mask, *segmentations):
         "categories": [{"id": 55, "name": "orange"}, {"id": 1, "name": "person"}],
         "annotations": [
             {"id": i, "image_id": 1, "category_id": 55, "iscrowd": int(i > 0), "segmentation": s}
+            | changes
             for i, s in enumerate(segmentations)
         ],
     }
-    return CocoDataSet("test", content, None, coco_to_imagenet())
+    return CocoDataSet("test", parse(json.dumps(content).encode()), None, coco_to_imagenet())
 
 
 @given(MASKS)
@@ -65,16 +68,13 @@ def test_the_mask_is_the_union_of_all_instances_crowds_included():
 
 
 def test_only_a_crowd_is_no_sample():
-    data = data_set(np.zeros((6, 8)), {"size": [6, 8], "counts": [42, 6]})
-    data.content["annotations"][0]["iscrowd"] = 1
+    data = data_set(np.zeros((6, 8)), {"size": [6, 8], "counts": [42, 6]}, iscrowd=1)
     assert not data.samples()
 
 
 def test_categories_without_imagenet_class_are_no_samples():
-    data = data_set(np.zeros((6, 8)), [[0, 0, 3, 0, 3, 4]])
-    data.content["annotations"][0]["category_id"] = 1
-    again = CocoDataSet("test", data.content, None, coco_to_imagenet())
-    assert not again.samples()
+    data = data_set(np.zeros((6, 8)), [[0, 0, 3, 0, 3, 4]], category_id=1)
+    assert not data.samples()
 
 
 def test_a_folder_with_one_annotation_file_or_the_studys_is_found(tmp_path):
@@ -155,9 +155,10 @@ def test_a_category_needs_a_name(tmp_path, name):
         load(tmp_path, content(categories={"name": name}))
 
 
-def test_deep_nesting_is_no_coco_file(tmp_path):
-    (tmp_path / "deep.json").write_text("[" * 200_000)
-    with pytest.raises(DataMissing, match="can't be read as COCO annotations"):
+@pytest.mark.parametrize("start", ["", '{"images": ', '{"images": [{"id": 1, "x": '])
+def test_deep_nesting_is_no_coco_file(tmp_path, start):
+    (tmp_path / "deep.json").write_text(start + "[" * 200_000)
+    with pytest.raises(DataMissing, match=r"can't be read as COCO annotations|not in COCO's"):
         load_annotations(tmp_path / "deep.json")
 
 
@@ -185,7 +186,6 @@ def test_a_polygon_may_leave_the_image():
 @pytest.mark.parametrize("counts", [[10.5, 37.5], [48.0], [True, 47]])
 def test_run_lengths_are_whole_numbers(counts):
     data = data_set(np.zeros((6, 8)), {"size": [6, 8], "counts": counts})
-    data.content["annotations"][0]["iscrowd"] = 0
     with pytest.raises(BadInput, match="don't add up"):
         data.mask(data.samples()[0])
 
@@ -230,7 +230,7 @@ def test_a_decompression_bomb_is_not_decoded(tmp_path):
         data.image(data.samples()[0])
 
 
-@pytest.mark.parametrize("name", ["a\0b", "\ud800.png", "a\n.png"])
+@pytest.mark.parametrize("name", ["a\0b", "\u200b.png", "a\n.png"])
 def test_a_name_that_can_t_be_printed_is_no_name(tmp_path, name):
     data = load(tmp_path, content(images={"file_name": name}))
     sample = data.samples()[0]
@@ -238,6 +238,11 @@ def test_a_name_that_can_t_be_printed_is_no_name(tmp_path, name):
         with pytest.raises(BadInput, match="is no name of a file") as caught:
             read(sample)
         assert str(caught.value).isprintable()
+
+
+def test_half_a_character_is_no_text(tmp_path):
+    with pytest.raises(DataMissing, match="can't be read as COCO annotations"):
+        load(tmp_path, content(images={"file_name": "\ud800.png"}))
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "tif", "webp", "bmp"])

@@ -7,7 +7,7 @@ import pytest
 
 from tests.tiny import DataOf
 from xai_core.data.select import Selection, select
-from xai_core.errors import DataMissing, UnknownChoice
+from xai_core.errors import DataMissing, UnknownChoice, Unsupported
 from xai_core.types import Sample
 
 PICTURE = np.zeros((10, 10, 3), np.uint8)
@@ -114,5 +114,19 @@ def test_a_sample_with_a_broken_mask_is_chosen_so_that_it_fails_by_name():
 
 
 def test_nothing_to_look_at_is_an_error():
-    with pytest.raises(DataMissing, match="pictures has no sample of banana"):
+    with pytest.raises(DataMissing, match="pictures has no sample of clock"):
+        choose(data_of(share=0.9), ("clock",))
+
+
+def test_an_unknown_class_is_named_and_one_without_counterpart_is_explained():
+    with pytest.raises(UnknownChoice, match="unknown class 'banana'; known: clock, orange"):
         choose(data_of(), ("banana",))
+    with pytest.raises(Unsupported, match="'person' has no ImageNet-1k class"):
+        choose(data_of(), ("person",))
+
+
+def test_all_is_every_class_and_none_is_the_studys():
+    data = data_of(("clock", "zebra"))
+    assert {s.category for s in choose(data, ("all",))} == {"clock", "zebra"}
+    assert {s.category for s in choose(data, ())} == {"clock"}
+    assert {s.category for s in choose(data_of(("zebra",)), ())} == {"zebra"}

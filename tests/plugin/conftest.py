@@ -19,7 +19,13 @@ import pytest
 # Imported here because pytester forgets modules that its runs import, and torch, for one, can't be
 # imported twice.
 for module in (
-    *("xai_core.nets", "xai_core.study", "xai_core.report.build", "xai_core.report.gallery"),
+    *(
+        "xai_core.data.download",
+        "xai_core.nets",
+        "xai_core.study",
+        "xai_core.report.build",
+        "xai_core.report.gallery",
+    ),
     *("xai_core.report.html", "xai_core.report.maps", "xai_core.report.step_summary"),
     *("xai_core.report.terminal", "matplotlib.backends.backend_agg", "torchvision"),
     *(f"matplotlib.backends.backend_{kind}" for kind in ("pdf", "ps", "svg")),
@@ -107,6 +113,7 @@ class Suite:
         given = " ".join(extra)
         defaults = {
             **{"--net": "tinynet:SPEC", "--coco": "coco", "--size": "32"},
+            "--data-dir": "data",
             "--report": "tables",  # charts and the page take seconds
             "--method": "backprop,cam,deconvolution,grad_cam,guided_backprop,guided_grad_cam",
             "--threads": "1",  # for a net this small more of them only wait for each other

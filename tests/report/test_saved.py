@@ -7,9 +7,10 @@ import json
 import pytest
 
 from xai_core.errors import BadInput, DataMissing
+from xai_core.files import write_atomically
 from xai_core.report import markdown, saved
 from xai_core.report.summary import Gap, Summary, Timing
-from xai_core.store import Store, write_atomically
+from xai_core.store import Store
 
 
 @pytest.fixture

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from xai_core.data.classes import coco_to_imagenet
 from xai_core.errors import BadInput, DataMissing, UnknownChoice
 from xai_core.types import DataSet, Sample
 
 STUDY_CLASSES = ("banana", "clock", "orange", "stop sign", "traffic light", "umbrella")
 """Six classes that COCO and ImageNet share. The study names one of its six (traffic light)."""
+
+ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,8 @@ class Selection:
     """How to choose samples.
 
     Attributes:
-        classes: category names.
+        classes: category names; `ALL` among them for all that there are; empty for the study's,
+            or for all where the data has none of those.
         per_class: samples of each class, at most.
         seed: of the shuffling.
         image_ids: only these images; empty for all.
@@ -28,7 +32,7 @@ class Selection:
         max_area: largest share.
     """
 
-    classes: Sequence[str]
+    classes: Sequence[str] = ()
     per_class: int = 30
     seed: int = 0
     image_ids: Sequence[int] = ()
@@ -45,10 +49,14 @@ def select(data: DataSet, selection: Selection) -> list[Sample]:
 
     Raises:
         DataMissing: nothing is left to look at.
-        UnknownChoice: an image id that the data doesn't have with any of the classes.
+        UnknownChoice: a class that the data doesn't have, or an image id that it doesn't have with
+            any of the classes.
+        Unsupported: a class of COCO that has no counterpart among the net's.
     """
-    candidates: dict[str, list[Sample]] = {category: [] for category in selection.classes}
-    for sample in data.samples():
+    samples = data.samples()
+    classes = _classes(selection.classes, sorted({sample.category for sample in samples}))
+    candidates: dict[str, list[Sample]] = {category: [] for category in classes}
+    for sample in samples:
         if sample.category in candidates:
             candidates[sample.category].append(sample)
     pinned = set(selection.image_ids)
@@ -62,10 +70,19 @@ def select(data: DataSet, selection: Selection) -> list[Sample]:
         chosen += _choose(data, group, selection, _generator(selection.seed, category))
     if not chosen:
         raise DataMissing(
-            f"{data.name} has no sample of {', '.join(selection.classes)} whose mask covers "
+            f"{data.name} has no sample of {', '.join(classes)} whose mask covers "
             f"{selection.min_area:.0%} to {selection.max_area:.0%} of its image"
         )
     return sorted(chosen)
+
+
+def _classes(asked: Sequence[str], there: Sequence[str]) -> Sequence[str]:
+    for category in set(asked) - {ALL, *there}:
+        if category in coco_to_imagenet().classes:
+            coco_to_imagenet().indices(category)  # says why it has no counterpart, if so
+        raise UnknownChoice("class", category, there)
+    default = STUDY_CLASSES if set(STUDY_CLASSES) & set(there) else there
+    return there if ALL in asked else asked or default
 
 
 def _choose(

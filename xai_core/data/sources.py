@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 
+from xai_core.data.annotations import find_annotations, load_annotations
 from xai_core.data.classes import coco_to_imagenet
-from xai_core.data.coco import CocoDataSet, find_annotations, load_annotations
+from xai_core.data.coco import CocoDataSet
 from xai_core.data.scenes import SCENES_DIR
 from xai_core.errors import BadInput, UnknownChoice
 from xai_core.registry import Registry

@@ -6,9 +6,11 @@ other tests in the same session stays quick.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -56,11 +58,18 @@ def pytest_configure(config: pytest.Config) -> None:
     run = Run(options, Place(str(new_folder(options))))
     config.stash[RUN] = run
     if options.given:
-        run.check()
-        if not is_dry(config):
+        dry = is_dry(config)
+        with _uncaptured(config):  # downloads show how far they are
+            run.check(None if dry else partial(print, file=sys.stderr, flush=True))
+        if not dry:
             run.place = Place(str(new_folder(options, claim=True)))
             open_folder(run)
     config.pluginmanager.register(Aggregator(config, run, gate), "xai-concentration-aggregator")
+
+
+def _uncaptured(config: pytest.Config) -> AbstractContextManager[None]:
+    capture = config.pluginmanager.getplugin("capturemanager")
+    return capture.global_and_fixture_disabled() if capture else nullcontext()
 
 
 @pytest.hookimpl(optionalhook=True)

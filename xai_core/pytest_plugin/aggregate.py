@@ -33,9 +33,15 @@ PARAMETERS = ("net", "size", "sample", "method")
 Cell = tuple[str, str, str, str]
 
 
+SHOW_ONLY = (
+    *("collectonly", "setupplan", "help", "markers"),
+    *("showfixtures", "show_fixtures_per_test", "cacheshow"),
+)
+
+
 def is_dry(config: pytest.Config) -> bool:
-    """Whether the session only shows what it would do."""
-    return bool(config.option.collectonly or config.option.setupplan)
+    """Whether the session only shows what it would do, or nothing of the suite at all."""
+    return any(getattr(config.option, option, False) for option in SHOW_ONLY)
 
 
 def cell_of(item: pytest.Item) -> Cell | None:

@@ -15,9 +15,9 @@ import pytest
 
 from xai_core.data.coco import CocoDataSet
 from xai_core.data.sources import SCENES
+from xai_core.files import write_atomically
 from xai_core.pytest_plugin.options import Options
 from xai_core.pytest_plugin.request import Request
-from xai_core.store import write_atomically
 
 MANIFEST = "samples.json"
 SETTINGS = "settings.json"
@@ -72,10 +72,10 @@ def write_manifest(request: Request) -> None:
     path = request.folder / MANIFEST
     samples = request.samples.values()
     if isinstance(request.data, CocoDataSet):
-        content: object = request.data.subset(samples)
+        content = request.data.subset(samples)
     else:
-        content = [asdict(sample) for sample in samples]
-    write_atomically(path, json.dumps(content).encode())
+        content = json.dumps([asdict(sample) for sample in samples]).encode()
+    write_atomically(path, content)
 
 
 def settings(request: Request) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from xai_core.errors import BadInput, DataMissing
+from xai_core.files import write_atomically
 from xai_core.gate import Baseline, Claim, Verdict, baseline_of, judge, load_claims, parse_rules
 from xai_core.pytest_plugin.options import Options
 from xai_core.report import baselines, build, step_summary, verdict
-from xai_core.store import write_atomically
 
 if TYPE_CHECKING:
     from xai_core.report.summary import Summary

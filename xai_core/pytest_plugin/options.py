@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from platformdirs import user_cache_path
 
 from xai_core.data.select import STUDY_CLASSES
+from xai_core.data.site import COCO, Site
+from xai_core.errors import BadInput
 from xai_core.types import ORIGINAL
 
-ALL = "all"
+DOWNLOAD = "download"
+CACHE = "xai-concentration"
 LARGEST_SIZE = 8192
 SIZES = ("224", ORIGINAL)
 DTYPES = ("float32", "float64")
@@ -25,6 +29,8 @@ _DEFAULTS: dict[str, Any] = {
     "method": [],
     "size": [],
     "coco": None,
+    "coco_site": COCO,
+    "data_dir": None,
     "data": None,
     "weights": [],
     "classes": [],
@@ -50,7 +56,13 @@ _HELP = {
     "net": ("NET", "nets to explain (the study's four)"),
     "method": ("METHOD", "attribution methods (all)"),
     "size": ("SIZE", "original, or N for NxN pixels (224,original)"),
-    "coco": ("PATH", "a COCO folder or annotation file (the bundled scenes)"),
+    "coco": (
+        "PATH",
+        "a COCO folder or annotation file, or download[:DIR]: COCO 2017's annotations and only the "
+        "images that are needed (the bundled scenes)",
+    ),
+    "coco_site": ("URL", f"where --coco download asks; add #sha256=... for a mirror ({COCO})"),
+    "data_dir": ("DIR", "for downloads and selections (the user's cache folder)"),
     "data": ("NAME", "a data set by name, or package.module:DATASET (the bundled scenes)"),
     "weights": (
         "NET=WHERE",
@@ -104,6 +116,8 @@ class Options:
         methods: ids; empty for all.
         sizes: ``original`` or N.
         coco: folder or annotation file; None without.
+        coco_site: where COCO is downloaded from on this explicit wish; None without.
+        data_dir: folder of downloads and selections.
         data: name or module path of a data set; None for the scenes or ``coco``.
         weights: ``NET=WHERE`` pairs.
         classes: categories, ``all`` for all of the data; empty for the default.
@@ -131,6 +145,8 @@ class Options:
     methods: tuple[str, ...]
     sizes: tuple[str, ...]
     coco: Path | None
+    coco_site: Site | None
+    data_dir: Path
     data: str | None
     weights: tuple[str, ...]
     classes: tuple[str, ...]
@@ -160,7 +176,9 @@ class Options:
         here = config.invocation_params.dir
         if get("coco") and get("data"):
             raise pytest.UsageError("give --coco or --data, not both")
-        paths = {name: get(name) for name in ("coco", "report_dir", "resume")}
+        paths = {name: get(name) for name in ("data_dir", "report_dir", "resume")}
+        data_dir = here / paths["data_dir"] if paths["data_dir"] else user_cache_path(CACHE)
+        coco, site = _coco(get("coco"), get("coco_site"), here, data_dir)
         reports = config.rootpath / "reports"
         threads = get("threads")
         return cls(
@@ -185,11 +203,28 @@ class Options:
             save_maps=get("save_maps"),
             randomise=get("randomise"),
             report=_one_of("--report", get("report"), REPORTS),
-            coco=here / paths["coco"] if paths["coco"] else None,
+            coco=coco,
+            coco_site=site,
+            data_dir=data_dir,
             report_dir=here / paths["report_dir"] if paths["report_dir"] else reports,
             resume=here / paths["resume"] if paths["resume"] else None,
             given=any(get(name) != default for name, default in _DEFAULTS.items()),
         )
+
+
+def _coco(
+    text: str | None, site: str, here: Path, data_dir: Path
+) -> tuple[Path | None, Site | None]:
+    """Folder or file, and where it is downloaded from if that is wished."""
+    wish, _, folder = (text or "").partition(":")
+    if wish == DOWNLOAD:
+        try:
+            return here / folder if folder else data_dir / "coco", Site.parse(site)
+        except BadInput as error:
+            raise pytest.UsageError(f"--coco-site {error}") from error
+    if site != COCO:
+        raise pytest.UsageError("--coco-site is for --coco download")
+    return here / text if text else None, None
 
 
 def _list(values: Iterable[str]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from xai_core.data.annotations import find_annotations, load_annotations
 from xai_core.data.classes import coco_to_imagenet
-from xai_core.data.coco import CocoDataSet, find_annotations, load_annotations
-from xai_core.data.select import STUDY_CLASSES, Selection, select
+from xai_core.data.coco import CocoDataSet
+from xai_core.data.manifest import chosen
+from xai_core.data.select import Selection, select
 from xai_core.data.sources import SCENES, get_data_set
 from xai_core.errors import BadInput, DataMissing, UnknownChoice, Unsupported
-from xai_core.pytest_plugin.options import ALL, Options
+from xai_core.pytest_plugin.options import Options
 from xai_core.types import DataSet, Sample
 
 if TYPE_CHECKING:
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
     from xai_core.engine import Precision
     from xai_core.methods import Method
     from xai_core.nets import NetSpec
+
+SELECTIONS = "selections"
+"""Folder of what was chosen from annotation files, within ``--data-dir``."""
 
 
 @dataclass(frozen=True)
@@ -66,38 +72,42 @@ class Request:
 
     @cached_property
     def data(self) -> DataSet:
-        """The samples to choose from, or, behind a manifest, those chosen."""
+        """The samples to choose from; of annotation files those that are chosen already."""
         if self.place.manifest and self.place.images:
-            content = load_annotations(Path(self.place.manifest))
+            annotations = load_annotations(Path(self.place.manifest))
             return CocoDataSet(
-                self.place.data, content, Path(self.place.images), coco_to_imagenet()
+                self.place.data, annotations, Path(self.place.images), coco_to_imagenet()
             )
         if self.options.coco:
-            annotations, images = find_annotations(self.options.coco)
-            content = load_annotations(annotations)
-            return CocoDataSet(annotations.stem, content, images, coco_to_imagenet())
+            return chosen(
+                *self._annotations(self.options.coco),
+                self._selection(),
+                coco_to_imagenet(),
+                kept=self.options.data_dir / SELECTIONS,
+            )
         return get_data_set(self.options.data or SCENES)
 
     @cached_property
     def samples(self) -> dict[str, Sample]:
         """Id to sample, in the order of images and classes."""
-        if self.place.manifest:
-            chosen = list(self.data.samples())
-        else:
-            chosen = select(self.data, self._selection())
-        return {sample.id: sample for sample in chosen}
+        is_chosen = self.place.manifest or self.options.coco
+        samples = self.data.samples() if is_chosen else select(self.data, self._selection())
+        return {sample.id: sample for sample in samples}
+
+    def _annotations(self, coco: Path) -> tuple[Path, Path]:
+        try:
+            return find_annotations(coco)
+        except DataMissing as error:
+            if not self.options.coco_site:
+                raise
+            raise DataMissing(
+                f"{error}; nothing is downloaded while tests are only collected"
+            ) from error
 
     def _selection(self) -> Selection:
         options = self.options
-        there = sorted({sample.category for sample in self.data.samples()})
-        for category in set(options.classes) - {ALL, *there}:
-            if category in coco_to_imagenet().classes:
-                coco_to_imagenet().indices(category)  # says why it has no counterpart, if so
-            raise UnknownChoice("class", category, there)
-        default = STUDY_CLASSES if set(STUDY_CLASSES) & set(there) else there
-        classes = there if ALL in options.classes else options.classes or default
         return Selection(
-            classes=classes,
+            classes=options.classes,
             per_class=options.per_class,
             seed=options.seed,
             image_ids=options.image_ids,
@@ -174,13 +184,37 @@ class Request:
             if where is not None:
                 check_weights(net, self.specs[net].build, where)
 
-    def check(self) -> None:
-        """Look every name up before anything runs; `pytest.UsageError` says what is wrong."""
+    def check(self, say: Callable[[str], object] | None = None) -> None:
+        """Look every name up before anything runs; `pytest.UsageError` says what is wrong.
+
+        Args:
+            say: is told what is downloaded; where None, nothing is.
+        """
         try:
-            _ = self.device, self.precision, self.methods, self.nets, self.samples
+            _ = self.device, self.precision, self.methods, self.specs
+            if say:
+                self._fetch_annotations(say)
+            _ = self.nets, self.samples
             self._check_weights()
+            if say:
+                self._fetch_images(say)
         except (UnknownChoice, DataMissing, BadInput, Unsupported) as error:
             raise pytest.UsageError(str(error)) from error
+
+    def _fetch_annotations(self, say: Callable[[str], object]) -> None:
+        if self.options.coco and self.options.coco_site:
+            from xai_core.data.download import fetch_annotations
+
+            fetch_annotations(self.options.coco, self.options.coco_site, say)
+
+    def _fetch_images(self, say: Callable[[str], object]) -> None:
+        if self.options.coco_site and isinstance(self.data, CocoDataSet):
+            from xai_core.data.download import fetch_images
+
+            samples = self.samples.values()
+            failed = fetch_images(self.data, samples, self.options.coco_site, say)
+            for name, reason in failed.items():
+                say(f"{name} is missing, and its items will fail: {reason}")
 
     @cached_property
     def device(self) -> torch.device:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from xai_core.errors import BadInput, DataMissing
+from xai_core.files import write_atomically
 from xai_core.gate import Baseline, baseline_of, from_files, to_files
 from xai_core.report import saved
-from xai_core.store import write_atomically
 
 DEFAULT = "main"
 """The baseline that is compared with, and updated, where none is named."""

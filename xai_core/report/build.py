@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from xai_core.files import write_atomically
 from xai_core.report import exp_json, markdown, previews, saved
 from xai_core.report.summary import Summary
-from xai_core.store import write_atomically
 
 TABLES = "concentration.md"
 PAGE = "report.html"

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from xai_core.store import write_atomically
+from xai_core.files import write_atomically
 
 if TYPE_CHECKING:
     from xai_core.types import Image, Mask

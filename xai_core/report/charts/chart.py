@@ -14,7 +14,7 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from xai_core.store import write_atomically
+from xai_core.files import write_atomically
 
 DPI = 200
 

@@ -1,0 +1,77 @@
+"""The chosen part of an annotation file, chosen once: later runs start from a few kilobytes.
+
+Reading train2017's annotations takes seconds and most of a gigabyte; the choice depends on the
+file, the `Selection` and the class map alone, which together are the name that it is kept under.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from xai_core.data.annotations import load_annotations, parse
+from xai_core.data.classes import ClassMap
+from xai_core.data.coco import CocoDataSet
+from xai_core.data.select import Selection, select
+from xai_core.errors import DataMissing
+from xai_core.files import write_atomically
+
+FORMAT = 1
+"""Raised when the same selection would choose other samples, or keep them in another way."""
+
+RACY = 2.0  # seconds
+
+
+def chosen(
+    annotations: Path, images: Path, selection: Selection, class_map: ClassMap, kept: Path
+) -> CocoDataSet:
+    """The samples that ``selection`` chooses from an annotation file, as a data set of their own.
+
+    Args:
+        annotations: the file.
+        images: folder of its images.
+        selection: what to choose.
+        class_map: category names to outputs of the net.
+        kept: folder of what was chosen before; where it can't be written nothing is kept.
+
+    Raises:
+        DataMissing: the file can't be read, or nothing is left to look at.
+        UnknownChoice: the file has no such class or image.
+        Unsupported: a class has no counterpart.
+    """
+    name = annotations.stem
+    classes = sorted((k, list(v)) for k, v in class_map.classes.items())
+    what = [FORMAT, _sha256(annotations, kept), asdict(selection), classes]
+    path = kept / f"{hashlib.sha256(json.dumps(what).encode()).hexdigest()}.json"
+    with suppress(OSError, ValueError):
+        return CocoDataSet(name, parse(path.read_bytes()), images, class_map)
+    whole = CocoDataSet(name, load_annotations(annotations), images, class_map)
+    part = whole.subset(select(whole, selection))
+    _keep(path, part)
+    return CocoDataSet(name, parse(part), images, class_map)
+
+
+def _sha256(file: Path, kept: Path) -> str:
+    """Of the file's content; computed again when its size or time of change is another one."""
+    try:
+        status = file.stat()
+        state = [str(file.resolve()), status.st_size, status.st_mtime_ns]
+        note = kept / f"sha256-{hashlib.sha256(json.dumps(state).encode()).hexdigest()}.txt"
+        with suppress(OSError):
+            return note.read_text("ascii")
+        with file.open("rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        raise DataMissing(f"{file} can't be read: {error.strerror}") from error
+    if time.time() - status.st_mtime > RACY:  # else it may change again at the same time
+        _keep(note, digest.encode())
+    return digest
+
+
+def _keep(path: Path, content: bytes) -> None:
+    with suppress(OSError):  # it saves time, no more
+        write_atomically(path, content)
