@@ -163,7 +163,9 @@ def test_a_sample_with_an_unknown_class_fails_alone_in_its_batch():
     outcomes = run(tiny_net(), data, ids=("backprop",))
     by_sample = {outcome.sample: outcome for outcome in outcomes}
     assert by_sample[sample(1).id].metrics["concentration"] > 0
-    assert by_sample[sample(2, 9).id].reason == "class index 9 is not among the 3 outputs of tiny"
+    assert by_sample[sample(2, 9).id].reason == (
+        "category 'orange' has no output: class index 9 is not among the 3 outputs of tiny"
+    )
 
 
 def test_a_net_with_broken_weights_gives_failures_and_no_records():

@@ -15,7 +15,7 @@ import torch
 from xai_core.data.masks import dilate, resize_mask
 from xai_core.engine import Attributions, Engine
 from xai_core.engine.processor import processor
-from xai_core.errors import BadInput
+from xai_core.errors import BadInput, UnknownOutput
 from xai_core.methods import Method
 from xai_core.metrics import METRICS
 from xai_core.nets.preprocess import preprocess, size_of
@@ -175,8 +175,10 @@ def run_chunk(
         )
     except (BadInput, torch.OutOfMemoryError) as error:
         if len(inputs) == 1:
-            reason = str(error).splitlines()[0]
-            return outcomes + _failures(net, chunk, [inputs[0].sample], reason)
+            sample, reason = inputs[0].sample, str(error).splitlines()[0]
+            if isinstance(error, UnknownOutput):
+                reason = f"category {sample.category!r} has no output: {reason}"
+            return outcomes + _failures(net, chunk, [sample], reason)
         for entry in inputs:  # find the one that is to blame
             outcomes += run_chunk(
                 Chunk(chunk.size, (entry.sample,), chunk.methods),

@@ -111,6 +111,9 @@ class CocoDataSet:
         content: the parsed annotation file, or a part of it.
         images: folder of the images; no file name leads out of it.
         class_map: category name to outputs of the net; categories without any are left out.
+
+    Raises:
+        UnknownChoice: a user's class map has a category that the file doesn't have.
     """
 
     def __init__(self, name: str, content: Json, images: Path, class_map: ClassMap) -> None:
@@ -120,6 +123,7 @@ class CocoDataSet:
         self._class_map = class_map
         self._images: dict[int, Json] = {image["id"]: image for image in content["images"]}
         self._categories: dict[int, str] = {c["id"]: c["name"] for c in content["categories"]}
+        class_map.check(self._categories.values())
         self._annotations: dict[tuple[int, str], list[Json]] = defaultdict(list)
         for annotation in content["annotations"]:
             category = self._categories.get(annotation["category_id"])

@@ -256,6 +256,7 @@ class Aggregator:
                 f"{options.max_area:.0%} of the image; listed in {MANIFEST}"
             ),
             "Samples per class": ", ".join(f"{name} {n}" for name, n in sorted(classes.items())),
+            **self._class_map(),
             "Mask": f"union of the class's instances, its area dilated by {options.dilation:.0%}",
             "CAM": "relu(M_c): evidence against the class is not counted",
             "Arithmetic": (
@@ -265,6 +266,13 @@ class Aggregator:
             "Versions": _versions(),
             "Machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}",
         }
+
+    def _class_map(self) -> dict[str, str]:
+        """What of the user's class map was used; nothing without one."""
+        source = self._run.class_map.source
+        used = {sample.category: sample.class_indices for sample in self._run.samples.values()}
+        pairs = (f"{name} {', '.join(map(str, used[name]))}" for name in sorted(used))
+        return {"Class map": f"{source}: {'; '.join(pairs)}"} if source else {}
 
 
 def _versions() -> str:

@@ -26,6 +26,7 @@ _DEFAULTS: dict[str, Any] = {
     "size": [],
     "coco": None,
     "data": None,
+    "class_map": None,
     "weights": [],
     "classes": [],
     "per_class": "30",
@@ -52,6 +53,11 @@ _HELP = {
     "size": ("SIZE", "original, or N for NxN pixels (224,original)"),
     "coco": ("PATH", "a COCO folder or annotation file (the bundled scenes)"),
     "data": ("NAME", "a data set by name, or package.module:DATASET (the bundled scenes)"),
+    "class_map": (
+        "FILE",
+        "JSON of category names and class indices of the nets, for --coco and --data (COCO's "
+        "categories to ImageNet's classes)",
+    ),
     "weights": (
         "NET=WHERE",
         "imagenet, scenes, random, random:SEED or a state_dict file (on the scenes: scenes where "
@@ -105,6 +111,7 @@ class Options:
         sizes: ``original`` or N.
         coco: folder or annotation file; None without.
         data: name or module path of a data set; None for the scenes or ``coco``.
+        class_map: file of category names and class indices; None for COCO's to ImageNet's.
         weights: ``NET=WHERE`` pairs.
         classes: categories, ``all`` for all of the data; empty for the default.
         per_class: samples per class.
@@ -132,6 +139,7 @@ class Options:
     sizes: tuple[str, ...]
     coco: Path | None
     data: str | None
+    class_map: Path | None
     weights: tuple[str, ...]
     classes: tuple[str, ...]
     per_class: int
@@ -160,7 +168,7 @@ class Options:
         here = config.invocation_params.dir
         if get("coco") and get("data"):
             raise pytest.UsageError("give --coco or --data, not both")
-        paths = {name: get(name) for name in ("coco", "report_dir", "resume")}
+        paths = {name: get(name) for name in ("coco", "class_map", "report_dir", "resume")}
         reports = config.rootpath / "reports"
         threads = get("threads")
         return cls(
@@ -186,6 +194,7 @@ class Options:
             randomise=get("randomise"),
             report=_one_of("--report", get("report"), REPORTS),
             coco=here / paths["coco"] if paths["coco"] else None,
+            class_map=here / paths["class_map"] if paths["class_map"] else None,
             report_dir=here / paths["report_dir"] if paths["report_dir"] else reports,
             resume=here / paths["resume"] if paths["resume"] else None,
             given=any(get(name) != default for name, default in _DEFAULTS.items()),

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from xai_core.data.classes import coco_to_imagenet
+from xai_core.data.class_map import load_class_map
+from xai_core.data.classes import ClassMap, coco_to_imagenet
 from xai_core.data.coco import CocoDataSet, find_annotations, load_annotations
 from xai_core.data.select import STUDY_CLASSES, Selection, select
 from xai_core.data.sources import SCENES, get_data_set
@@ -69,14 +70,19 @@ class Request:
         """The samples to choose from, or, behind a manifest, those chosen."""
         if self.place.manifest and self.place.images:
             content = load_annotations(Path(self.place.manifest))
-            return CocoDataSet(
-                self.place.data, content, Path(self.place.images), coco_to_imagenet()
-            )
+            return CocoDataSet(self.place.data, content, Path(self.place.images), self.class_map)
         if self.options.coco:
             annotations, images = find_annotations(self.options.coco)
             content = load_annotations(annotations)
-            return CocoDataSet(annotations.stem, content, images, coco_to_imagenet())
-        return get_data_set(self.options.data or SCENES)
+            return CocoDataSet(annotations.stem, content, images, self.class_map)
+        wished = self.class_map if self.options.class_map else None
+        return get_data_set(self.options.data or SCENES, wished)
+
+    @cached_property
+    def class_map(self) -> ClassMap:
+        """Category names to outputs of the net: the user's, or COCO's to ImageNet's."""
+        path = self.options.class_map
+        return load_class_map(path) if path else coco_to_imagenet()
 
     @cached_property
     def samples(self) -> dict[str, Sample]:
@@ -91,10 +97,11 @@ class Request:
         options = self.options
         there = sorted({sample.category for sample in self.data.samples()})
         for category in set(options.classes) - {ALL, *there}:
-            if category in coco_to_imagenet().classes:
-                coco_to_imagenet().indices(category)  # says why it has no counterpart, if so
+            if category in self.class_map.classes:
+                self.class_map.indices(category)  # says why it has no counterpart, if so
             raise UnknownChoice("class", category, there)
-        default = STUDY_CLASSES if set(STUDY_CLASSES) & set(there) else there
+        study = set(STUDY_CLASSES) & set(there) and not options.class_map
+        default = STUDY_CLASSES if study else there
         classes = there if ALL in options.classes else options.classes or default
         return Selection(
             classes=classes,
