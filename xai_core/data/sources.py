@@ -11,6 +11,7 @@ from typing import Any
 from xai_core.data.classes import ClassMap, coco_to_imagenet
 from xai_core.data.coco import CocoDataSet, find_annotations, load_annotations
 from xai_core.data.scenes import SCENES_DIR
+from xai_core.data.voc import VocDataSet
 from xai_core.errors import BadInput, UnknownChoice, XaiError
 from xai_core.registry import Registry
 from xai_core.types import DataSet
@@ -88,3 +89,4 @@ def _parameters(make: object) -> set[str]:
 
 
 DATA_SETS.register(SCENES, scenes)
+DATA_SETS.register("voc", VocDataSet)

@@ -52,7 +52,10 @@ _HELP = {
     "method": ("METHOD", "attribution methods (all)"),
     "size": ("SIZE", "original, or N for NxN pixels (224,original)"),
     "coco": ("PATH", "a COCO folder or annotation file (the bundled scenes)"),
-    "data": ("NAME", "a data set by name, or package.module:DATASET (the bundled scenes)"),
+    "data": (
+        "NAME",
+        "voc:PATH, another data set by name, or package.module:DATASET (the bundled scenes)",
+    ),
     "class_map": (
         "FILE",
         "JSON of category names and class indices of the nets, for --coco and --data (COCO's "
