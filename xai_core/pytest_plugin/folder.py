@@ -96,6 +96,7 @@ def settings(request: Request) -> dict[str, Any]:
         "data": request.data.name,
         "class_map": _listed(request.class_map) if options.class_map else None,
         "samples": list(request.samples),
+        "recognised": options.recognised,
         "dilation": options.dilation,
         "device": options.device,
         "dtype": options.dtype,

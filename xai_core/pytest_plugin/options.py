@@ -34,6 +34,7 @@ _DEFAULTS: dict[str, Any] = {
     "image_ids": [],
     "min_area": "0.01",
     "max_area": "0.70",
+    "recognised": None,
     "dilation": "0.2",
     "device": "cpu",
     "dtype": "float32",
@@ -72,6 +73,7 @@ _HELP = {
     "image_ids": ("ID", "only these images of the data set (all)"),
     "min_area": ("SHARE", "least share of the image that a mask may have (0.01)"),
     "max_area": ("SHARE", "largest share of the image that a mask may have (0.70)"),
+    "recognised": ("K", "only samples whose class is among the net's top K (all)"),
     "dilation": ("SHARE", "share of its area by which a mask grows (0.2)"),
     "device": ("DEVICE", "torch device, e.g. cuda (cpu)"),
     "dtype": ("DTYPE", "float32 or float64 (float32)"),
@@ -122,6 +124,7 @@ class Options:
         image_ids: pinned images; empty for all.
         min_area: smallest share of the image that a mask may have.
         max_area: largest share.
+        recognised: largest rank that a sample's class may have on a net; None for any.
         dilation: growth of the mask's area.
         device: torch device.
         dtype: floating type of nets and maps.
@@ -150,6 +153,7 @@ class Options:
     image_ids: tuple[int, ...]
     min_area: float
     max_area: float
+    recognised: int | None
     dilation: float
     device: str
     dtype: str
@@ -173,7 +177,7 @@ class Options:
             raise pytest.UsageError("give --coco or --data, not both")
         paths = {name: get(name) for name in ("coco", "class_map", "report_dir", "resume")}
         reports = config.rootpath / "reports"
-        threads = get("threads")
+        threads, recognised = get("threads"), get("recognised")
         return cls(
             nets=_list(get("net")),
             methods=_list(get("method")),
@@ -186,6 +190,7 @@ class Options:
             image_ids=tuple(_whole("--image-ids", i, 0) for i in _list(get("image_ids"))),
             min_area=_number("--min-area", get("min_area"), 1.0),
             max_area=_number("--max-area", get("max_area"), 1.0),
+            recognised=None if recognised is None else _whole("--recognised", recognised, 1),
             dilation=_number("--dilation", get("dilation"), 100.0),
             device=get("device"),
             dtype=_one_of("--dtype", get("dtype"), DTYPES),
