@@ -36,13 +36,13 @@ def outcome(run: Run, net: Net, size: str, sample: str, method: str) -> Outcome 
 
 
 def record_of(outcome: Outcome | OSError) -> Record:
-    """The record; skips where the method is not defined, fails where something went wrong."""
+    """The record; fails where something went wrong, skips where there is none to be had."""
     if isinstance(outcome, OSError):
         pytest.fail(f"the result can't be written: {outcome}", pytrace=False)
     if isinstance(outcome, NoRecord):
-        if outcome.kind == "unsupported":
-            pytest.skip(outcome.reason)
-        pytest.fail(outcome.reason, pytrace=False)
+        if outcome.kind == "failed":
+            pytest.fail(outcome.reason, pytrace=False)
+        pytest.skip(outcome.reason)
     return outcome
 
 

@@ -163,7 +163,9 @@ def test_a_sample_with_an_unknown_class_fails_alone_in_its_batch():
     outcomes = run(tiny_net(), data, ids=("backprop",))
     by_sample = {outcome.sample: outcome for outcome in outcomes}
     assert by_sample[sample(1).id].metrics["concentration"] > 0
-    assert by_sample[sample(2, 9).id].reason == "class index 9 is not among the 3 outputs of tiny"
+    assert by_sample[sample(2, 9).id].reason == (
+        "category 'orange' has no output: class index 9 is not among the 3 outputs of tiny"
+    )
 
 
 def test_a_net_with_broken_weights_gives_failures_and_no_records():
@@ -195,10 +197,10 @@ def test_batches_change_no_record():
         assert (a.class_index, a.rank) == (b.class_index, b.rank)
 
 
-def key(chunk=None, net=None, data=None, dilation=0.2):
+def key(chunk=None, net=None, data=None, dilation=0.2, recognised=None):
     data = data or data_of((picture(0), blob()))
     chunk = chunk or Chunk("original", tuple(data.samples()), ALL)
-    return chunk_key(chunk, net or tiny_net(), data, AutogradEngine(), dilation)
+    return chunk_key(chunk, net or tiny_net(), data, AutogradEngine(), dilation, recognised)
 
 
 def test_the_key_is_stable_and_follows_all_that_determines_the_records(monkeypatch):
@@ -216,6 +218,7 @@ def test_the_key_is_stable_and_follows_all_that_determines_the_records(monkeypat
         "dtype": key(net=replace(net, module=ConvNet(random_parameters(0)).float())),
         "data": key(data=data),
         "dilation": key(dilation=0.0),
+        "recognised": key(recognised=5),
     }
     monkeypatch.setattr("xai_core.study.METRICS", [*METRICS, "another"])
     changed["metrics"] = key()
@@ -232,3 +235,42 @@ def test_chunks_hold_samples_of_one_shape_and_the_same_methods_in_order():
     assert sorted(ids) == [[0, 1], [2, 5], [3], [4, 6]]
     assert all(len({shapes[s] for s in chunk.samples}) == 1 for chunk in chunks)
     assert all({methods[s] for s in chunk.samples} == {chunk.methods} for chunk in chunks)
+
+
+def ranks_of(data) -> dict[Sample, int]:
+    return {r.sample: r.rank for r in run(tiny_net(), data, ids=("cam",))}
+
+
+def test_samples_whose_class_is_not_among_the_nets_top_k_are_skipped_for_all_methods():
+    data = DataOf({sample(i, i): (picture(i), blob()) for i in range(3)})
+    ranks = ranks_of(data)
+    assert len(set(ranks.values())) > 1
+    everything = {o.cell: o for o in run(tiny_net(), data)}
+    for top in (1, 2, 3):
+        kept = []
+        outcomes = run(tiny_net(), data, recognised=top, keep_map=kept.append)
+        assert [o.cell for o in outcomes] == list(everything)
+        skipped = {o.cell: o for o in outcomes if isinstance(o, NoRecord)}
+        expected = {cell for cell in everything if ranks[cell[2]] > top}
+        assert skipped.keys() == expected
+        assert {m.cell for m in kept} == everything.keys() - expected
+        for outcome in skipped.values():
+            assert outcome.kind == "unrecognised"
+            assert outcome.reason == (
+                f"class 'orange' has rank {ranks[outcome.sample]} of tiny, not among its top "
+                f"{top}: --recognised {top}"
+            )
+        for outcome in outcomes:  # the others are the very records of a run without the choice
+            if outcome.cell not in skipped:
+                twin = replace(everything[outcome.cell], seconds=outcome.seconds)
+                assert outcome == twin
+
+
+def test_a_sample_that_is_not_recognised_is_one_in_a_batch_that_falls_apart_too():
+    data = DataOf({sample(i, i): (picture(i), blob()) for i in range(3)})
+    ranks = ranks_of(data)
+    data.entries[sample(8, 9)] = (picture(8), blob())  # there is no output 9
+    outcomes = run(tiny_net(), data, ids=("cam",), recognised=1)
+    kinds = {o.sample: o.kind for o in outcomes if isinstance(o, NoRecord)}
+    expected = {s: "unrecognised" for s, rank in ranks.items() if rank > 1}
+    assert kinds == expected | {sample(8, 9).id: "failed"}

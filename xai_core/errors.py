@@ -26,3 +26,10 @@ class DataMissing(XaiError):
 
 class BadInput(XaiError):
     """An image, annotation, file or option that can't be used, with the reason."""
+
+
+class UnknownOutput(BadInput):
+    """A class index that the net has no output for."""
+
+    def __init__(self, index: int, outputs: int, net: str) -> None:
+        super().__init__(f"class index {index} is not among the {outputs} outputs of {net}")

@@ -15,7 +15,7 @@ import torch
 from xai_core.data.masks import dilate, resize_mask
 from xai_core.engine import Attributions, Engine
 from xai_core.engine.processor import processor
-from xai_core.errors import BadInput
+from xai_core.errors import BadInput, UnknownOutput
 from xai_core.methods import Method
 from xai_core.metrics import METRICS
 from xai_core.nets.preprocess import preprocess, size_of
@@ -86,7 +86,14 @@ class Input:
     sha256: str
 
 
-def chunk_key(chunk: Chunk, net: Net, data: DataSet, engine: Engine, dilation: float) -> str:
+def chunk_key(
+    chunk: Chunk,
+    net: Net,
+    data: DataSet,
+    engine: Engine,
+    dilation: float,
+    recognised: int | None = None,
+) -> str:
     """SHA-256 of all that determines a chunk's records: equal keys may share results."""
     parameter = next(net.module.parameters(), torch.zeros(()))
     inputs = {
@@ -96,6 +103,7 @@ def chunk_key(chunk: Chunk, net: Net, data: DataSet, engine: Engine, dilation: f
         "data": [data.name, *(_fingerprint(data, sample) for sample in chunk.samples)],
         "engine": engine.id,
         "dilation": dilation,
+        "recognised": recognised,
         "metrics": list(METRICS),
         "arithmetic": [str(parameter.dtype), parameter.device.type, torch.__version__],
     }
@@ -142,12 +150,15 @@ def run_chunk(
     methods: Sequence[Method],
     *,
     dilation: float,
+    recognised: int | None = None,
     keep_map: Callable[[MapOf], None] | None = None,
     prepared: Sequence[Input | NoRecord] | None = None,
 ) -> list[Outcome]:
     """Compute a chunk: one outcome for each of its cells, in the order of samples and methods.
 
-    What goes wrong with one sample costs this sample's records and no others.
+    What goes wrong with one sample costs this sample's records and no others. Samples that the net
+    doesn't recognise are computed like all others, but not scored: batches, and with them the last
+    digits of the other records, are the same with ``recognised`` and without.
 
     Args:
         chunk: what to compute.
@@ -156,7 +167,8 @@ def run_chunk(
         engine: what computes the maps.
         methods: those named by the chunk.
         dilation: share of its area by which each mask grows.
-        keep_map: called with each map.
+        recognised: largest rank that a sample's class may have for a record; None for any.
+        keep_map: called with each map that is scored.
         prepared: what `prepare_chunk` gave for this chunk; None prepares it here.
     """
     if prepared is None:
@@ -175,8 +187,10 @@ def run_chunk(
         )
     except (BadInput, torch.OutOfMemoryError) as error:
         if len(inputs) == 1:
-            reason = str(error).splitlines()[0]
-            return outcomes + _failures(net, chunk, [inputs[0].sample], reason)
+            sample, reason = inputs[0].sample, str(error).splitlines()[0]
+            if isinstance(error, UnknownOutput):
+                reason = f"category {sample.category!r} has no output: {reason}"
+            return outcomes + _failures(net, chunk, [sample], reason)
         for entry in inputs:  # find the one that is to blame
             outcomes += run_chunk(
                 Chunk(chunk.size, (entry.sample,), chunk.methods),
@@ -185,6 +199,7 @@ def run_chunk(
                 engine,
                 methods,
                 dilation=dilation,
+                recognised=recognised,
                 keep_map=keep_map,
                 prepared=[entry],
             )
@@ -193,9 +208,13 @@ def run_chunk(
         torch.cuda.synchronize()
     seconds = (time.perf_counter() - start) / len(inputs)
     for i, entry in enumerate(inputs):
+        rank = _rank(result, i)
+        if recognised is not None and rank > recognised:
+            outcomes += _unrecognised(net, chunk, entry.sample, rank, recognised)
+            continue
         for method in methods:
             outcomes.append(
-                _score(i, entry, method, result, chunk, net, data, engine, dilation, seconds)
+                _score(i, entry, method, result, rank, chunk, net, data, dilation, seconds)
             )
             if keep_map and method.id in result.maps:
                 cell = (net.id, chunk.size, entry.sample.id, method.id)
@@ -240,15 +259,34 @@ def _failures(net: Net, chunk: Chunk, samples: Iterable[Sample], reason: str) ->
     ]
 
 
+def _unrecognised(
+    net: Net, chunk: Chunk, sample: Sample, rank: int, recognised: int
+) -> list[NoRecord]:
+    reason = (
+        f"class {sample.category!r} has rank {rank} of {net.id}, not among its top {recognised}: "
+        f"--recognised {recognised}"
+    )
+    return [
+        NoRecord(net.id, chunk.size, sample.id, method, "unrecognised", reason)
+        for method in chunk.methods
+    ]
+
+
+def _rank(result: Attributions, i: int) -> int:
+    """The explained output's place among all outputs of an image, 1 = highest logit."""
+    logits = result.logits[i]
+    return int((logits > logits[int(result.targets[i])]).sum()) + 1
+
+
 def _score(
     i: int,
     entry: Input,
     method: Method,
     result: Attributions,
+    rank: int,
     chunk: Chunk,
     net: Net,
     data: DataSet,
-    engine: Engine,
     dilation: float,
     seconds: float,
 ) -> Outcome:
@@ -275,7 +313,7 @@ def _score(
         class_index=target,
         logit=float(logits[target]),
         probability=float(logits.softmax(dim=0)[target]),
-        rank=int((logits > logits[target]).sum()) + 1,
+        rank=rank,
         height=values.shape[1],
         width=values.shape[2],
         channels=values.shape[0],

@@ -196,14 +196,15 @@ class Record:
 
 @dataclass(frozen=True)
 class NoRecord:
-    """Why a cell has no record: its method is not defined for the net, or something went wrong.
+    """Why a cell has no record.
 
     Attributes:
         net: id of the net.
         size: ``original`` or N.
         sample: id of the sample.
         method: id of the method.
-        kind: ``unsupported`` or ``failed``.
+        kind: ``unsupported`` (the method is not defined for the net), ``unrecognised`` (the class
+            is not among the net's top K, and only such samples were asked for) or ``failed``.
         reason: one sentence.
     """
 
@@ -211,7 +212,7 @@ class NoRecord:
     size: str
     sample: str
     method: str
-    kind: Literal["unsupported", "failed"]
+    kind: Literal["unsupported", "unrecognised", "failed"]
     reason: str
 
     @property

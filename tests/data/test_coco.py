@@ -19,8 +19,9 @@ from xai_core.errors import BadInput, DataMissing
 MASKS = npst.arrays(bool, npst.array_shapes(min_dims=2, max_dims=2, max_side=40))
 
 
-def data_set(mask, *segmentations, **changes):
-    content = {
+def annotated(mask, *segmentations, **changes):
+    """An annotation file of one image with these objects; `changes` are made to all of them."""
+    return {
         "images": [
             {"id": 1, "file_name": "1.jpg", "height": mask.shape[0], "width": mask.shape[1]}
         ],
@@ -31,7 +32,11 @@ def data_set(mask, *segmentations, **changes):
             for i, s in enumerate(segmentations)
         ],
     }
-    return CocoDataSet("test", parse(json.dumps(content).encode()), None, coco_to_imagenet())
+
+
+def data_set(*args, **changes):
+    content = json.dumps(annotated(*args, **changes)).encode()
+    return CocoDataSet("test", parse(content), None, coco_to_imagenet())
 
 
 @given(MASKS)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.tiny import DataOf
+from xai_core.data.classes import coco_to_imagenet
 from xai_core.data.select import Selection, select
 from xai_core.errors import DataMissing, UnknownChoice, Unsupported
 from xai_core.types import Sample
@@ -122,7 +123,7 @@ def test_an_unknown_class_is_named_and_one_without_counterpart_is_explained():
     with pytest.raises(UnknownChoice, match="unknown class 'banana'; known: clock, orange"):
         choose(data_of(), ("banana",))
     with pytest.raises(Unsupported, match="'person' has no ImageNet-1k class"):
-        choose(data_of(), ("person",))
+        select(data_of(), Selection(("person",)), coco_to_imagenet())
 
 
 def test_all_is_every_class_and_none_is_the_studys():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -93,8 +94,8 @@ def test_a_killed_worker_costs_the_test_that_it_was_at(suite):
     os.kill(workers_of(process)[0], signal.SIGKILL)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == pytest.ExitCode.TESTS_FAILED, output
-    assert "1 failed" in output
-    assert "47 passed" in output
+    # One more passes where the worker died after its test's call and before its end.
+    assert re.search(r"= 1 failed, 4[78] passed in ", output), output
     # The crashed test is failed, even where the worker that took over computed its chunk again.
     assert "crashed while running" in suite.report
     assert "PARTIAL" in suite.report

@@ -95,3 +95,11 @@ def test_a_whole_that_is_missing_copies_is_partial(records):
     whole = summary(records)
     assert not whole.partial
     assert replace(whole, randomised=whole.randomised[1:]).partial
+
+
+def test_a_net_that_recognised_no_sample_has_a_sentence_and_no_table(make_record):
+    copy = make_record(0.2, net="vgg19~all", randomised="all")
+    run = Summary("run", [make_record()], 2, {}, randomised=[copy])
+    section = "\n".join(sanity.sections(run)).split("### vgg19")[1]
+    assert "No sample has a record of the net and of all its copies." in section
+    assert "|" not in section

@@ -9,6 +9,7 @@ import pytest
 from xai_core.errors import BadInput, DataMissing
 from xai_core.files import write_atomically
 from xai_core.report import markdown, saved
+from xai_core.report.recognition import Recognition
 from xai_core.report.summary import Gap, Summary, Timing
 from xai_core.store import Store
 
@@ -22,6 +23,7 @@ def summary(make_record) -> Summary:
         titles={"grad_cam": "Grad-CAM", "cam": "CAM"},
         baselines=["noise"],
         randomised=[make_record(0.2, randomised="all", net="squeezenet1_0~all")],
+        recognition=[Recognition("vgg19", "224", 5, 17, 38)],
         skipped=[Gap("cam on vgg19", "no GAP", 4)],
         failed=[Gap("grad_cam on vgg19", "NaN", 1)],
         broken=[Gap("test_it", "assert", 0)],

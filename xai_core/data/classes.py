@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -33,10 +33,12 @@ class ClassMap:
     Attributes:
         classes: Class indices by category name; empty where the category has no counterpart.
         why: The reason, by category name; used for the categories without counterpart.
+        source: Name of the file that a user wrote it in; empty for the table that ships.
     """
 
     classes: Mapping[str, tuple[int, ...]]
     why: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
 
     def indices(self, category: str) -> tuple[int, ...]:
         """The class indices of a category, at least one.
@@ -57,6 +59,22 @@ class ClassMap:
             reason = self.why.get(category, "none means the same thing or a kind of it")
             raise Unsupported(f"category {category!r} has no ImageNet-1k class: {reason}")
         return found
+
+    def check(self, categories: Iterable[str]) -> None:
+        """Find a misspelt category: all that a user maps must be there.
+
+        The table that ships may know more categories than a data set has.
+
+        Args:
+            categories: All that the data set knows.
+
+        Raises:
+            UnknownChoice: The data set doesn't know one of them.
+        """
+        known = sorted(set(categories))
+        for category in self.classes if self.source else ():
+            if category not in known:
+                raise UnknownChoice(f"category in the class map {self.source}", category, known)
 
     @property
     def mapped(self) -> tuple[str, ...]:

@@ -34,6 +34,9 @@ class CocoDataSet:
         annotations: what the file holds.
         images: folder of the images; no file name leads out of it.
         class_map: category name to outputs of the net; categories without any are left out.
+
+    Raises:
+        UnknownChoice: a user's class map has a category that the file doesn't have.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class CocoDataSet:
         self.annotations = annotations
         self.folder = images
         self._class_map = class_map
+        class_map.check(annotations.categories.values())
 
     def samples(self) -> Sequence[Sample]:
         """See `DataSet`."""

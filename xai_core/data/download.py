@@ -5,7 +5,6 @@ Nothing takes its place before it is complete and checked, so that what is in pl
 
 from __future__ import annotations
 
-import logging
 import shutil
 import threading
 import zipfile
@@ -163,7 +162,7 @@ def _fetch_image(
 def _fetch_archive(folder: Path, site: Site, say: Callable[[str], object]) -> Path:
     url, name = f"{site.url}/{ARCHIVE}", Path(ARCHIVE).name
     part = folder / f"{name}.part"
-    logging.getLogger("pooch").setLevel(logging.ERROR)  # it would ask for a hash to be noted
+    pooch.get_logger().setLevel("ERROR")  # it would ask for a hash to be noted
 
     def download(url: str, output: str, _: object) -> None:
         with tqdm(initial=size_of(part), unit="B", unit_scale=True, disable=None) as bar:

@@ -50,7 +50,7 @@ def chosen(
     with suppress(OSError, ValueError):
         return CocoDataSet(name, parse(path.read_bytes()), images, class_map)
     whole = CocoDataSet(name, load_annotations(annotations), images, class_map)
-    part = whole.subset(select(whole, selection))
+    part = whole.subset(select(whole, selection, class_map))
     _keep(path, part)
     return CocoDataSet(name, parse(part), images, class_map)
 

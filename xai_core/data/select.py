@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xai_core.data.classes import coco_to_imagenet
+from xai_core.data.classes import ClassMap
 from xai_core.errors import BadInput, DataMissing, UnknownChoice
 from xai_core.types import DataSet, Sample
 
@@ -40,21 +40,28 @@ class Selection:
     max_area: float = 0.70
 
 
-def select(data: DataSet, selection: Selection) -> list[Sample]:
+def select(data: DataSet, selection: Selection, class_map: ClassMap | None = None) -> list[Sample]:
     """The samples of a run, sorted by image and class.
 
     Each class is shuffled on its own, by the seed and its name: adding a class, or an image of
     another class, leaves the choice as it was. A sample whose mask can't be read is chosen all the
     same: it then fails by name instead of vanishing.
 
+    Args:
+        data: to choose from.
+        selection: how.
+        class_map: which says why a class has no counterpart; None where there is none.
+
     Raises:
         DataMissing: nothing is left to look at.
         UnknownChoice: a class that the data doesn't have, or an image id that it doesn't have with
             any of the classes.
-        Unsupported: a class of COCO that has no counterpart among the net's.
+        Unsupported: a class that has no counterpart among the net's.
     """
     samples = data.samples()
-    classes = _classes(selection.classes, sorted({sample.category for sample in samples}))
+    classes = _classes(
+        selection.classes, sorted({sample.category for sample in samples}), class_map
+    )
     candidates: dict[str, list[Sample]] = {category: [] for category in classes}
     for sample in samples:
         if sample.category in candidates:
@@ -76,10 +83,12 @@ def select(data: DataSet, selection: Selection) -> list[Sample]:
     return sorted(chosen)
 
 
-def _classes(asked: Sequence[str], there: Sequence[str]) -> Sequence[str]:
+def _classes(
+    asked: Sequence[str], there: Sequence[str], class_map: ClassMap | None
+) -> Sequence[str]:
     for category in set(asked) - {ALL, *there}:
-        if category in coco_to_imagenet().classes:
-            coco_to_imagenet().indices(category)  # says why it has no counterpart, if so
+        if class_map and category in class_map.classes:
+            class_map.indices(category)  # says why it has no counterpart, if so
         raise UnknownChoice("class", category, there)
     default = STUDY_CLASSES if set(STUDY_CLASSES) & set(there) else there
     return there if ALL in asked else asked or default

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from xai_core.errors import BadInput, Unsupported
+from xai_core.errors import BadInput, UnknownOutput, Unsupported
 from xai_core.methods import Method
 from xai_core.signals import Signal, Signals
 from xai_core.types import Net
@@ -80,12 +80,12 @@ def choose_targets(net: Net, logits: Tensor, candidates: Sequence[Sequence[int]]
     """For each image the candidate with the highest logit, (B,); without any, of all outputs.
 
     Raises:
-        BadInput: a candidate is not an output of the net.
+        UnknownOutput: a candidate is not an output of the net.
     """
     outputs = logits.shape[1]
     beyond = [c for group in candidates for c in group if not 0 <= c < outputs]
     if beyond:
-        raise BadInput(f"class index {beyond[0]} is not among the {outputs} outputs of {net.id}")
+        raise UnknownOutput(beyond[0], outputs, net.id)
     chosen = [
         group[int(row[list(group)].argmax())] if group else int(row.argmax())
         for row, group in zip(logits, candidates, strict=True)

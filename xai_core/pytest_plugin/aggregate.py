@@ -16,6 +16,7 @@ import pytest
 from xai_core.pytest_plugin.folder import MANIFEST, discard, ensure_open
 from xai_core.pytest_plugin.run import Run
 from xai_core.pytest_plugin.timing import nothing_compared
+from xai_core.report.recognition import recognitions, unrecognised
 from xai_core.report.summary import Gap, Summary, Timing, split
 from xai_core.store import PARTS, sorted_records
 
@@ -168,7 +169,7 @@ class Aggregator:
         write = terminalreporter.write_line
         if self._no_times_compared:
             write(f"ERROR: no time was compared: {self._no_times_compared}", red=True)
-        if self._summary and self._summary.records:
+        if self._summary and (self._summary.records or self._summary.recognition):
             from xai_core.report.terminal import render
 
             terminalreporter.section("concentration of attribution energy")
@@ -196,10 +197,14 @@ class Aggregator:
 
         run = self._run
         ensure_open(run)  # under xdist nobody may have done so yet
-        records = sorted_records(run.store.all())
+        outcomes = {outcome.cell: outcome for outcome in run.store.all()}
+        records = sorted_records(outcomes.values())
         own, randomised = split(records)
         there = {record.cell for record in records}
         gaps = {cell: gap for cell, gap in self._gaps.items() if cell not in there}
+        top = run.options.recognised
+        for cell in gaps.keys() & unrecognised(outcomes.values()):  # ranks apart, for one reason
+            gaps[cell] = "skipped", f"class not among the net's top {top}: --recognised {top}"
         summary = Summary(
             name=run.folder.name,
             records=own,
@@ -207,6 +212,7 @@ class Aggregator:
             planned=max(self._cells, len(there | gaps.keys())),
             titles={name: method.title for name, method in run.methods.items()},
             baselines=[name for name, method in run.methods.items() if method.baseline],
+            recognition=recognitions(outcomes.values(), run.specs, top) if top else (),
             skipped=_group(gaps, "skipped"),
             failed=_group(self._gaps, "failed"),
             broken=[Gap(test, reason, 0) for test, reason in sorted(self._broken.items())],
@@ -262,6 +268,7 @@ class Aggregator:
                 f"{options.max_area:.0%} of the image; listed in {MANIFEST}"
             ),
             "Samples per class": ", ".join(f"{name} {n}" for name, n in sorted(classes.items())),
+            **self._class_map(),
             "Mask": f"union of the class's instances, its area dilated by {options.dilation:.0%}",
             "CAM": "relu(M_c): evidence against the class is not counted",
             "Arithmetic": (
@@ -271,6 +278,13 @@ class Aggregator:
             "Versions": _versions(),
             "Machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}",
         }
+
+    def _class_map(self) -> dict[str, str]:
+        """What of the user's class map was used; nothing without one."""
+        source = self._run.class_map.source
+        used = {sample.category: sample.class_indices for sample in self._run.samples.values()}
+        pairs = (f"{name} {', '.join(map(str, used[name]))}" for name in sorted(used))
+        return {"Class map": f"{source}: {'; '.join(pairs)}"} if source else {}
 
 
 def _versions() -> str:

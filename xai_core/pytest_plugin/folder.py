@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from xai_core.data.classes import ClassMap
 from xai_core.data.coco import CocoDataSet
 from xai_core.data.sources import SCENES
 from xai_core.files import write_atomically
@@ -37,13 +38,19 @@ def new_folder(options: Options, *, claim: bool = False) -> Path:
     if options.resume:
         return options.resume
     stem = datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S")
-    data = options.coco.stem if options.coco else (options.data or SCENES).split(":")[-1]
+    data = options.coco.stem if options.coco else _short(options.data or SCENES)
     folder = options.report_dir / f"{stem}-{data}"
     number = 2
     while folder.exists() or (claim and not _claimed(folder)):
         folder = options.report_dir / f"{stem}-{data}-{number}"
         number += 1
     return folder
+
+
+def _short(data: str) -> str:
+    """``VOC2012`` of ``voc:data/VOC2012``, ``NAME`` of ``package.module:NAME``."""
+    start, _, rest = data.partition(":")
+    return Path(rest).name or start
 
 
 def _claimed(folder: Path) -> bool:
@@ -87,7 +94,9 @@ def settings(request: Request) -> dict[str, Any]:
         "sizes": list(options.sizes),
         "methods": list(request.methods),
         "data": request.data.name,
+        "class_map": _listed(request.class_map) if options.class_map else None,
         "samples": list(request.samples),
+        "recognised": options.recognised,
         "dilation": options.dilation,
         "device": options.device,
         "dtype": options.dtype,
@@ -121,6 +130,10 @@ def ensure_open(request: Request) -> None:
     """
     if not (request.folder / SETTINGS).exists():
         open_folder(request)
+
+
+def _listed(class_map: ClassMap) -> dict[str, list[int]]:
+    return {category: list(indices) for category, indices in class_map.classes.items()}
 
 
 def _pinned(weights: str | None) -> str:

@@ -32,6 +32,7 @@ _DEFAULTS: dict[str, Any] = {
     "coco_site": COCO,
     "data_dir": None,
     "data": None,
+    "class_map": None,
     "weights": [],
     "classes": [],
     "per_class": "30",
@@ -39,6 +40,7 @@ _DEFAULTS: dict[str, Any] = {
     "image_ids": [],
     "min_area": "0.01",
     "max_area": "0.70",
+    "recognised": None,
     "dilation": "0.2",
     "device": "cpu",
     "dtype": "float32",
@@ -63,7 +65,15 @@ _HELP = {
     ),
     "coco_site": ("URL", f"where --coco download asks; add #sha256=... for a mirror ({COCO})"),
     "data_dir": ("DIR", "for downloads and selections (the user's cache folder)"),
-    "data": ("NAME", "a data set by name, or package.module:DATASET (the bundled scenes)"),
+    "data": (
+        "NAME",
+        "voc:PATH, another data set by name, or package.module:DATASET (the bundled scenes)",
+    ),
+    "class_map": (
+        "FILE",
+        "JSON of category names and class indices of the nets, for --coco and --data (COCO's "
+        "categories to ImageNet's classes)",
+    ),
     "weights": (
         "NET=WHERE",
         "imagenet, scenes, random, random:SEED or a state_dict file (on the scenes: scenes where "
@@ -75,6 +85,7 @@ _HELP = {
     "image_ids": ("ID", "only these images of the data set (all)"),
     "min_area": ("SHARE", "least share of the image that a mask may have (0.01)"),
     "max_area": ("SHARE", "largest share of the image that a mask may have (0.70)"),
+    "recognised": ("K", "only samples whose class is among the net's top K (all)"),
     "dilation": ("SHARE", "share of its area by which a mask grows (0.2)"),
     "device": ("DEVICE", "torch device, e.g. cuda (cpu)"),
     "dtype": ("DTYPE", "float32 or float64 (float32)"),
@@ -119,6 +130,7 @@ class Options:
         coco_site: where COCO is downloaded from on this explicit wish; None without.
         data_dir: folder of downloads and selections.
         data: name or module path of a data set; None for the scenes or ``coco``.
+        class_map: file of category names and class indices; None for COCO's to ImageNet's.
         weights: ``NET=WHERE`` pairs.
         classes: categories, ``all`` for all of the data; empty for the default.
         per_class: samples per class.
@@ -126,6 +138,7 @@ class Options:
         image_ids: pinned images; empty for all.
         min_area: smallest share of the image that a mask may have.
         max_area: largest share.
+        recognised: largest rank that a sample's class may have on a net; None for any.
         dilation: growth of the mask's area.
         device: torch device.
         dtype: floating type of nets and maps.
@@ -148,6 +161,7 @@ class Options:
     coco_site: Site | None
     data_dir: Path
     data: str | None
+    class_map: Path | None
     weights: tuple[str, ...]
     classes: tuple[str, ...]
     per_class: int
@@ -155,6 +169,7 @@ class Options:
     image_ids: tuple[int, ...]
     min_area: float
     max_area: float
+    recognised: int | None
     dilation: float
     device: str
     dtype: str
@@ -176,11 +191,11 @@ class Options:
         here = config.invocation_params.dir
         if get("coco") and get("data"):
             raise pytest.UsageError("give --coco or --data, not both")
-        paths = {name: get(name) for name in ("data_dir", "report_dir", "resume")}
+        paths = {n: get(n) for n in ("class_map", "data_dir", "report_dir", "resume")}
         data_dir = here / paths["data_dir"] if paths["data_dir"] else user_cache_path(CACHE)
         coco, site = _coco(get("coco"), get("coco_site"), here, data_dir)
         reports = config.rootpath / "reports"
-        threads = get("threads")
+        threads, recognised = get("threads"), get("recognised")
         return cls(
             nets=_list(get("net")),
             methods=_list(get("method")),
@@ -193,6 +208,7 @@ class Options:
             image_ids=tuple(_whole("--image-ids", i, 0) for i in _list(get("image_ids"))),
             min_area=_number("--min-area", get("min_area"), 1.0),
             max_area=_number("--max-area", get("max_area"), 1.0),
+            recognised=None if recognised is None else _whole("--recognised", recognised, 1),
             dilation=_number("--dilation", get("dilation"), 100.0),
             device=get("device"),
             dtype=_one_of("--dtype", get("dtype"), DTYPES),
@@ -206,6 +222,7 @@ class Options:
             coco=coco,
             coco_site=site,
             data_dir=data_dir,
+            class_map=here / paths["class_map"] if paths["class_map"] else None,
             report_dir=here / paths["report_dir"] if paths["report_dir"] else reports,
             resume=here / paths["resume"] if paths["resume"] else None,
             given=any(get(name) != default for name, default in _DEFAULTS.items()),

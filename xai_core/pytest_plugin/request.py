@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from xai_core.data.annotations import find_annotations, load_annotations
-from xai_core.data.classes import coco_to_imagenet
+from xai_core.data.class_map import load_class_map
+from xai_core.data.classes import ClassMap, coco_to_imagenet
 from xai_core.data.coco import CocoDataSet
 from xai_core.data.manifest import chosen
-from xai_core.data.select import Selection, select
+from xai_core.data.select import ALL, Selection, select
 from xai_core.data.sources import SCENES, get_data_set
 from xai_core.errors import BadInput, DataMissing, UnknownChoice, Unsupported
 from xai_core.pytest_plugin.options import Options
@@ -75,23 +76,33 @@ class Request:
         """The samples to choose from; of annotation files those that are chosen already."""
         if self.place.manifest and self.place.images:
             annotations = load_annotations(Path(self.place.manifest))
-            return CocoDataSet(
-                self.place.data, annotations, Path(self.place.images), coco_to_imagenet()
-            )
+            images = Path(self.place.images)
+            return CocoDataSet(self.place.data, annotations, images, self.class_map)
         if self.options.coco:
             return chosen(
                 *self._annotations(self.options.coco),
                 self._selection(),
-                coco_to_imagenet(),
+                self.class_map,
                 kept=self.options.data_dir / SELECTIONS,
             )
-        return get_data_set(self.options.data or SCENES)
+        wished = self.class_map if self.options.class_map else None
+        return get_data_set(self.options.data or SCENES, wished)
+
+    @cached_property
+    def class_map(self) -> ClassMap:
+        """Category names to outputs of the net: the user's, or COCO's to ImageNet's."""
+        path = self.options.class_map
+        return load_class_map(path) if path else coco_to_imagenet()
 
     @cached_property
     def samples(self) -> dict[str, Sample]:
         """Id to sample, in the order of images and classes."""
         is_chosen = self.place.manifest or self.options.coco
-        samples = self.data.samples() if is_chosen else select(self.data, self._selection())
+        samples = (
+            self.data.samples()
+            if is_chosen
+            else select(self.data, self._selection(), self.class_map)
+        )
         return {sample.id: sample for sample in samples}
 
     def _annotations(self, coco: Path) -> tuple[Path, Path]:
@@ -107,7 +118,7 @@ class Request:
     def _selection(self) -> Selection:
         options = self.options
         return Selection(
-            classes=options.classes,
+            classes=options.classes or ((ALL,) if options.class_map else ()),
             per_class=options.per_class,
             seed=options.seed,
             image_ids=options.image_ids,

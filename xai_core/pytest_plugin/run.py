@@ -150,7 +150,9 @@ class Run(Request):
         from xai_core.study import chunk_key, run_chunk
 
         options, data, engine = self.options, self.data, self.engine
-        key = chunk_key(chunk, net, data, engine, options.dilation)
+        # A copy that has forgotten all recognises nothing, and is held against the net's samples.
+        recognised = None if net.randomised else options.recognised
+        key = chunk_key(chunk, net, data, engine, options.dilation, recognised)
         stored = self.store.read(key)
         if stored is not None and self._is_complete(stored, chunk, net):
             return stored
@@ -163,6 +165,7 @@ class Run(Request):
             engine,
             [self.methods[name] for name in chunk.methods],
             dilation=options.dilation,
+            recognised=recognised,
             keep_map=maps.append if options.save_maps or self._shows(chunk, net) else None,
             prepared=prepared,
         )

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from xai_core.report import sanity
+from xai_core.report.recognition import nothing_recognised, sentences
 from xai_core.report.statistics import intervals, sections
 from xai_core.report.summary import Gap, Summary, by_method, frame
 from xai_core.report.table import escape, interval, markdown_table, number
@@ -37,6 +38,7 @@ def render(summary: Summary) -> str:
 def head(summary: Summary) -> str:
     """Title, warnings and the main table."""
     parts = [f"# Concentration of attribution energy: {summary.name}", *_banner(summary)]
+    parts += _recognition(summary)
     if summary.records:
         parts += _headline(summary)
     return "\n\n".join(parts) + "\n"
@@ -105,6 +107,16 @@ def _banner(summary: Summary) -> list[str]:
         nets = sorted({record.net for record in summary.records if record.weights_random})
         lines.append(f"> **Random weights**: {', '.join(nets)} were never trained here.")
     return lines
+
+
+def _recognition(summary: Summary) -> list[str]:
+    found = summary.recognition
+    if not found:
+        return []
+    heading = "## Recognised samples"
+    parts = [heading, f"All others are skipped (`--recognised {found[0].top}`)."]
+    nothing = nothing_recognised(found)
+    return [*parts, _bullets(sentences(found)), *([f"**{nothing}**"] if nothing else [])]
 
 
 def _headline(summary: Summary) -> list[str]:

@@ -32,11 +32,11 @@ def sections(summary: Summary) -> list[str]:
     table["stage"] = table["randomised"].replace("", "trained")
     parts = ["## Does the method notice that the net was randomised?", NOTE]
     for base in sorted(set(table.loc[table["randomised"] != "", "base"])):
-        parts += [f"### {base}", _table(table[table["base"] == base], summary)]
+        parts += [f"### {base}", _compared(table[table["base"] == base], summary)]
     return parts
 
 
-def _table(table: pd.DataFrame, summary: Summary) -> str:
+def _compared(table: pd.DataFrame, summary: Summary) -> str:
     stages = ["trained", *(stage for stage in STAGES if (table["stage"] == stage).any())]
     found = []
     for method in _methods(table, summary):
@@ -46,6 +46,8 @@ def _table(table: pd.DataFrame, summary: Summary) -> str:
         wide = wide.reindex(columns=stages).dropna()
         if len(wide):
             found.append((method, wide))
+    if not found:
+        return "No sample has a record of the net and of all its copies."
     chance = table[table["stage"] == "trained"].set_index(["image_id", "size", "sample"])["chance"]
     adjusted = stats.holm(
         np.array(

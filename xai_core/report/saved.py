@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from xai_core.errors import BadInput, DataMissing
+from xai_core.report.recognition import Recognition
 from xai_core.report.summary import Gap, Summary, Timing, split
 from xai_core.store import PARTS, Store, record_from_row, record_line, sorted_records
 from xai_core.types import Record
@@ -24,6 +25,7 @@ def dump(summary: Summary) -> dict[str, str]:
     """File name to content: the records, and the rest of the summary."""
     rest = {f.name: getattr(summary, f.name) for f in fields(Summary) if f.name not in _OF_RECORDS}
     rest |= {name: [vars(gap) for gap in rest[name]] for name in _GAPS}
+    rest["recognition"] = [vars(entry) for entry in summary.recognition]
     rest["timings"] = [vars(timing) for timing in summary.timings]
     records = [*summary.records, *summary.randomised]
     return {
@@ -83,6 +85,8 @@ def _restored(path: Path, records: Sequence[Record]) -> Summary:
     try:
         rest: dict[str, Any] = json.loads(path.read_text("utf-8"))
         rest |= {name: [Gap(**gap) for gap in rest[name]] for name in _GAPS}
+        # Reports that were written before there was a choice by recognition don't have it.
+        rest["recognition"] = [Recognition(**entry) for entry in rest.get("recognition", [])]
         rest["timings"] = [Timing(**timing) for timing in rest["timings"]]
         own, randomised = split(records)
         return Summary(records=own, randomised=randomised, **rest)

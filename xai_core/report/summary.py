@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from xai_core.report.recognition import Recognition
 from xai_core.types import Record
 
 CHANCE = "Chance"
@@ -59,6 +60,7 @@ class Summary:
         titles: method id to its name in the literature, in the order of tables and charts.
         baselines: ids of the methods that are there to be beaten.
         randomised: records of nets whose weights went through a cascading randomisation.
+        recognition: by net and size, if only samples that a net recognises were asked for.
         skipped: cells whose method is not defined there, or that the user left out.
         failed: cells that went wrong.
         broken: failed tests that judge no single record, invariants for example.
@@ -75,6 +77,7 @@ class Summary:
     titles: Mapping[str, str]
     baselines: Sequence[str] = ()
     randomised: Sequence[Record] = ()
+    recognition: Sequence[Recognition] = ()
     skipped: Sequence[Gap] = ()
     failed: Sequence[Gap] = ()
     broken: Sequence[Gap] = ()

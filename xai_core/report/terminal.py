@@ -5,6 +5,7 @@ from __future__ import annotations
 from tabulate import tabulate
 
 from xai_core.report.markdown import headline_rows
+from xai_core.report.recognition import nothing_recognised, sentences
 from xai_core.report.summary import Summary
 
 LEFT_OUT = {"Median P", "Below chance"}
@@ -13,8 +14,11 @@ LEFT_OUT = {"Median P", "Below chance"}
 
 def render(summary: Summary) -> str:
     """The main table, once for trained and once for random nets, and what is missing."""
-    lines = []
-    for caption, header, rows in headline_rows(summary):
+    lines = sentences(summary.recognition)
+    nothing = nothing_recognised(summary.recognition)
+    lines += [nothing] if nothing else []
+    lines += [""] if lines else []
+    for caption, header, rows in headline_rows(summary) if summary.records else ():
         kept = [at for at, name in enumerate(header) if name not in LEFT_OUT]
         align = ["left", *["right"] * (len(kept) - 1)]
         lines += [caption.replace("**", ""), ""]
