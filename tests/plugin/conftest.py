@@ -22,6 +22,7 @@ for module in (
     *("xai_core.nets", "xai_core.study", "xai_core.report.build", "xai_core.report.gallery"),
     *("xai_core.report.html", "xai_core.report.maps", "xai_core.report.step_summary"),
     *("xai_core.report.terminal", "matplotlib.backends.backend_agg", "torchvision"),
+    "safetensors.torch",
     *(f"matplotlib.backends.backend_{kind}" for kind in ("pdf", "ps", "svg")),
 ):
     importlib.import_module(module)
