@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from xai_core.engine import Attributions
-from xai_core.errors import BadInput, XaiError
+from xai_core.errors import BadInput, Unsupported, XaiError
 from xai_core.methods import METHODS
 from xai_core.nets.preprocess import preprocess
 from xai_core.pytest_plugin.run import Run
@@ -70,6 +70,8 @@ def explain(request: pytest.FixtureRequest, run: Run, net: Net) -> Explain:
             return run.engine(
                 net, pixels, [sample.class_indices], [METHODS.get(name) for name in methods]
             )
+        except Unsupported as reason:
+            pytest.skip(str(reason))
         except BadInput as error:
             pytest.fail(str(error), pytrace=False)
 

@@ -246,6 +246,16 @@ def test_what_is_no_activation_is_not_refused(forward):
     assert not explain(net, images(1, 3, 6, 4), [[0]], *RULE_METHODS).refused
 
 
+def test_all_other_activations_are_named_whether_or_not_there_is_a_relu_too():
+    def forward(z, f):
+        return F.hardswish(f(F.relu(z))) * torch.sigmoid(f(F.silu(z)))
+
+    result = explain(as_net(seeded(Act(forward))), images(1, 3, 6, 4), [[0]], *RULE_METHODS[:2])
+    assert set(result.refused.values()) == {
+        "the net uses hardswish, sigmoid and SiLU, for which no ReLU rule is defined"
+    }
+
+
 def test_one_net_explained_with_and_without_other_methods_gives_the_same_maps():
     net = as_net(seeded(Act(lambda z, f: F.relu(f(F.relu(z))))), "conv2")
     ids = ("backprop", "deconvolution", "guided_backprop", "grad_cam", "guided_grad_cam", "cam")

@@ -17,7 +17,7 @@ from xai_core.engine import AutogradEngine
 from xai_core.methods import METHODS
 from xai_core.metrics import METRICS
 from xai_core.study import Chunk, chunk_key, plan_chunks, run_chunk
-from xai_core.types import NoRecord, Sample
+from xai_core.types import NoRecord, Record, Sample
 
 ALL = tuple(METHODS)
 
@@ -185,6 +185,29 @@ def test_methods_that_the_net_does_not_have_are_unsupported_with_the_reason():
     assert all("GELU" in outcomes[m].reason for m in refused)
 
 
+def test_a_size_that_the_net_does_not_take_is_unsupported_for_all_methods_and_no_failure():
+    net = replace(tiny_net(), input_size=16)
+    data = data_of((picture(0), blob()), (picture(1), blob()))
+    outcomes = run(net, data)
+    assert len(outcomes) == 2 * len(ALL)
+    assert {o.kind for o in outcomes} == {"unsupported"}
+    assert {o.reason for o in outcomes} == {"tiny takes images of 16x16 pixels only"}
+    chunk = Chunk("16", tuple(data.samples()), ALL)
+    methods = [METHODS.get(m) for m in ALL]
+    records = run_chunk(chunk, net, data, AutogradEngine(), methods, dilation=0.2)
+    assert all(isinstance(record, Record) for record in records)
+
+
+def test_a_net_without_a_target_layer_has_records_that_say_so():
+    net = replace(tiny_net(), target_layer=None, no_target_layer="tiny has none")
+    by_method = {o.method: o for o in run(net, data_of((picture(0), blob())))}
+    assert by_method["backprop"].target_layer == ""
+    assert (by_method["grad_cam"].kind, by_method["grad_cam"].reason) == (
+        "unsupported",
+        "tiny has none",
+    )
+
+
 def test_batches_change_no_record():
     data = data_of(*((picture(i), blob()) for i in range(3)))
     together = run(tiny_net(), data)
@@ -214,6 +237,7 @@ def test_the_key_is_stable_and_follows_all_that_determines_the_records(monkeypat
         "methods": key(Chunk("original", (sample(0),), ALL[1:])),
         "weights": key(net=replace(net, weights=replace(net.weights, sha256="1" * 64))),
         "layer": key(net=replace(net, target_layer="features.3")),
+        "input size": key(net=replace(net, input_size=16)),
         "mean": key(net=replace(net, mean=(0.5, 0.5, 0.5))),
         "dtype": key(net=replace(net, module=ConvNet(random_parameters(0)).float())),
         "data": key(data=data),

@@ -6,6 +6,12 @@ With ``z`` the input of a ReLU and ``g`` the signal that arrives from above, the
 - deconvolution: ``relu(g)``              (Zeiler and Fergus 2014, arXiv:1311.2901)
 - guided:        ``relu(g) * (z > 0)``    (Springenberg et al. 2015, arXiv:1412.6806, eq. 7)
 
+The papers define the last two for nets whose only activation is ReLU: each rule replaces the
+gradient of a ReLU, and neither says what a GELU, a Hardswish or the sigmoid of a gate should pass
+on. A net that mixes ReLU with others (MobileNetV3, the gates of RegNetY) is therefore refused like
+one without any ReLU: half a rule would be another method under the same name. A net without any
+nonlinearity is linear, and all three rules agree on it.
+
 Module hooks miss ``F.relu`` and ``Tensor.relu``, and hooks on a ReLU's input tensor also change the
 gradient of everything else that reads this tensor. So the rule lives in an autograd function that
 takes the place of each ReLU *call*, whatever its spelling, and `ReluRules.check` then reads the
@@ -134,6 +140,7 @@ class ReluRules(TorchFunctionMode):
             output: a tensor computed within this context, with its autograd graph.
         """
         seen: set[Node] = set()
+        found: set[str] = set()
         stack = [output.grad_fn]
         while stack:
             node = stack.pop()
@@ -142,8 +149,12 @@ class ReluRules(TorchFunctionMode):
             seen.add(node)
             reason = None if node in self._parts else _no_rule(node)
             if reason:
-                raise Unsupported(f"the net uses {reason}, for which no ReLU rule is defined")
+                found.add(reason)
             stack.extend(parent for parent, _ in node.next_functions)
+        if found:
+            *others, last = sorted(found, key=str.casefold)
+            names = f"{', '.join(others)} and {last}" if others else last
+            raise Unsupported(f"the net uses {names}, for which no ReLU rule is defined")
 
 
 class _RuledRelu(torch.autograd.Function):

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ import torch
 from xai_core.data.masks import dilate, resize_mask
 from xai_core.engine import Attributions, Engine
 from xai_core.engine.processor import processor
-from xai_core.errors import BadInput, UnknownOutput
+from xai_core.errors import BadInput, UnknownOutput, Unsupported
 from xai_core.methods import Method
 from xai_core.metrics import METRICS
 from xai_core.nets.preprocess import preprocess, size_of
@@ -99,7 +99,7 @@ def chunk_key(
     inputs = {
         "schema": SCHEMA,
         "chunk": asdict(chunk),
-        "net": [net.id, net.target_layer, net.mean, net.std, net.weights.sha256],
+        "net": [net.id, net.target_layer, net.input_size, net.mean, net.std, net.weights.sha256],
         "data": [data.name, *(_fingerprint(data, sample) for sample in chunk.samples)],
         "engine": engine.id,
         "dilation": dilation,
@@ -185,12 +185,15 @@ def run_chunk(
             [entry.sample.class_indices for entry in inputs],
             list(methods),
         )
+    except Unsupported as error:
+        refused = [entry.sample for entry in inputs]
+        return [*outcomes, *_none(net, chunk, refused, "unsupported", str(error))]
     except (BadInput, torch.OutOfMemoryError) as error:
         if len(inputs) == 1:
             sample, reason = inputs[0].sample, str(error).splitlines()[0]
             if isinstance(error, UnknownOutput):
                 reason = f"category {sample.category!r} has no output: {reason}"
-            return outcomes + _failures(net, chunk, [sample], reason)
+            return [*outcomes, *_none(net, chunk, [sample], "failed", reason)]
         for entry in inputs:  # find the one that is to blame
             outcomes += run_chunk(
                 Chunk(chunk.size, (entry.sample,), chunk.methods),
@@ -234,7 +237,7 @@ def prepare_chunk(chunk: Chunk, net: Net, data: DataSet, dilation: float) -> lis
         try:
             prepared.append(_prepare(sample, chunk.size, net, data, dilation))
         except BadInput as error:
-            prepared += _failures(net, chunk, [sample], str(error))
+            prepared += _none(net, chunk, [sample], "failed", str(error))
     return prepared
 
 
@@ -251,9 +254,15 @@ def _prepare(sample: Sample, size: str, net: Net, data: DataSet, dilation: float
     )
 
 
-def _failures(net: Net, chunk: Chunk, samples: Iterable[Sample], reason: str) -> list[NoRecord]:
+def _none(
+    net: Net,
+    chunk: Chunk,
+    samples: Iterable[Sample],
+    kind: Literal["unsupported", "failed"],
+    reason: str,
+) -> list[NoRecord]:
     return [
-        NoRecord(net.id, chunk.size, sample.id, method, "failed", reason)
+        NoRecord(net.id, chunk.size, sample.id, method, kind, reason)
         for sample in samples
         for method in chunk.methods
     ]
@@ -325,7 +334,7 @@ def _score(
         chance=float(entry.dilated.mean()),
         mask_share=float(entry.mask.mean()),
         dilation=dilation,
-        target_layer=net.target_layer,
+        target_layer=net.target_layer or "",
         weights=net.weights.label,
         weights_sha256=net.weights.sha256,
         weights_random=net.weights.random,

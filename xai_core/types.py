@@ -84,22 +84,26 @@ class Net:
     Attributes:
         id: name in options, records and reports.
         module: maps normalised images (B, 3, H, W) to logits (B, classes).
-        target_layer: dotted name of the module whose output is the target layer.
+        target_layer: dotted name of the module whose output is the target layer; None without one.
         mean: per-channel mean that normalises images in [0, 1].
         std: per-channel standard deviation, likewise.
         weights: where the parameters came from.
         class_names: names of the outputs, or None where they are not known.
         randomised: the stage of `xai_core.nets.randomise` that its weights went through, if any.
+        input_size: N where it takes images of N x N pixels only; None for any size.
+        no_target_layer: why it has none, in one sentence; empty where it has one.
     """
 
     id: str
     module: nn.Module
-    target_layer: str
+    target_layer: str | None
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     weights: Weights
     class_names: tuple[str, ...] | None = None
     randomised: str = ""
+    input_size: int | None = None
+    no_target_layer: str = ""
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,7 @@ class Record:
         chance: share of the dilated mask in the image = P of a uniform map.
         mask_share: share of the mask before dilation.
         dilation: share of its area by which the mask was dilated.
-        target_layer: module whose output is the target layer.
+        target_layer: module whose output is the target layer; empty where the net has none.
         weights: label of the weights.
         weights_sha256: hash of the weights.
         weights_random: whether the weights were never trained.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,8 @@ from torch import nn
 
 from tests.reference import maps as twin
 from tests.tiny import Act, ConvNet, as_net, explain, images, maps, seeded
-from xai_core.errors import BadInput
+from xai_core.errors import BadInput, Unsupported
+from xai_core.methods import METHODS
 
 pytestmark = [
     pytest.mark.usefixtures("each_engine"),
@@ -185,6 +188,29 @@ def test_a_map_without_positive_evidence_is_zero_and_finite():
     ours = maps(as_net(net, "features.4"), images(1, 3, 8, 6), 0, "grad_cam", "cam")
     assert all(not values.any() for values in ours.values())
     assert maps(as_net(net, "features.4"), images(1, 3, 8, 6), 1, "grad_cam")["grad_cam"].any()
+
+
+def test_without_a_target_layer_only_what_needs_one_is_refused():
+    module = seeded(Act(lambda z, f: F.relu(f(F.relu(z)))))
+    x = images(1, 3, 6, 4)
+    net = replace(as_net(module, "conv1"), target_layer=None, no_target_layer="tiny has none")
+    result = explain(net, x, [[0]], *METHODS)
+    needing = {"cam", "grad_cam", "guided_grad_cam", "noise_grad_cam", "edges_grad_cam"}
+    assert result.refused == dict.fromkeys(needing, "tiny has none")
+    assert set(result.maps) == {*METHODS} - needing
+    others = ("backprop", "deconvolution", "guided_backprop")
+    expected = maps(as_net(module, "conv1"), x, 0, *others)
+    assert all(torch.equal(result.maps[name], expected[name]) for name in others)
+
+
+def test_images_of_another_size_than_the_nets_own_are_unsupported():
+    net = as_net(seeded(Act(lambda z, f: F.relu(z))), "conv1")
+    fixed = replace(net, input_size=6)
+    for height, width in ((6, 4), (4, 6), (7, 7)):
+        with pytest.raises(Unsupported, match=r"^tiny takes images of 6x6 pixels only$"):
+            explain(fixed, images(1, 3, height, width), [[0]], "backprop", "uniform")
+        assert explain(net, images(1, 3, height, width), [[0]], "backprop").maps
+    assert explain(fixed, images(1, 3, 6, 6), [[0]], "backprop").maps
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -87,10 +88,24 @@ def test_the_dtype_does_not_change_what_the_weights_are():
     assert torch.equal(single.module.conv.weight.double(), double.module.conv.weight)
 
 
-def test_a_net_without_a_target_layer_is_named():
-    spec = NetSpec("flat", lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 224 * 224, 2)))
-    with pytest.raises(BadInput, match=r"^flat: no pooling"):
+def test_a_net_without_a_target_layer_is_loaded_with_the_reason():
+    spec = NetSpec("flat", lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 6 * 6, 2)))
+    net = load_net(replace(spec, input_size=6), "random")
+    assert (net.target_layer, net.input_size) == (None, 6)
+    assert net.no_target_layer.startswith("flat has no target layer: nothing spatial is pooled")
+    assert load_net(SPEC, "random").no_target_layer == ""
+
+
+def test_a_net_that_can_not_be_run_to_find_its_layer_is_bad_input():
+    spec = NetSpec("flat", lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 6 * 6, 2)))
+    with pytest.raises(BadInput, match=r"^flat: its forward pass failed at 224x224: .*mat1"):
         load_net(spec, "random")
+
+
+def test_a_target_layer_that_is_not_there_is_named_with_its_like():
+    with pytest.raises(BadInput, match=r"^small has no layer called 'cov'; near: conv$"):
+        load_net(replace(SPEC, target_layer="cov"), "random")
+    assert load_net(replace(SPEC, target_layer="conv"), "random").target_layer == "conv"
 
 
 def test_the_study_has_its_nets_and_layers():

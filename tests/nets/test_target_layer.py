@@ -10,7 +10,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from xai_core.errors import BadInput
+from xai_core.errors import BadInput, Unsupported
 from xai_core.nets.spec import STUDY_NETS, get_spec
 from xai_core.nets.target_layer import find_target_layer
 
@@ -114,15 +114,28 @@ def test_the_layer_before_a_relu_that_is_no_module_is_taken():
 @pytest.mark.parametrize(
     ("tail", "sentence"),
     [
-        (lambda net, f: f.flatten(1)[:, :4], "no pooling of a spatial map"),
-        (lambda net, f: net.fc((f + 1).mean(dim=(2, 3))), "no module's output feeds"),
-        (lambda net, f: net.fc(f.flatten(1)), "forward pass failed at 224x224"),
+        (lambda net, f: f.flatten(1)[:, :4], "nothing spatial is pooled"),
+        (lambda net, f: net.fc((f + 1).mean(dim=(2, 3))), "is no module's output"),
     ],
-    ids=["no pooling", "no module", "wrong size"],
+    ids=["no pooling", "no module"],
 )
-def test_what_cannot_be_found_is_bad_input(tail, sentence):
-    with pytest.raises(BadInput, match=sentence):
+def test_a_net_that_the_rule_has_no_layer_for_is_unsupported(tail, sentence):
+    with pytest.raises(Unsupported, match=sentence):
         find_target_layer(Small(tail).eval())
+
+
+@pytest.mark.parametrize(
+    ("tail", "sentence"),
+    [
+        (lambda net, f: net.fc(f.flatten(1)), "forward pass failed at 16x16: .*mat1"),
+        (lambda net, f: {}["x"], "forward pass failed at 16x16: 'x'"),
+        (lambda net, f: (net.fc(f.mean(dim=(2, 3))),), "gives a tuple, not logits"),
+    ],
+    ids=["wrong size", "bug", "no tensor"],
+)
+def test_a_net_that_can_not_be_run_is_bad_input(tail, sentence):
+    with pytest.raises(BadInput, match=sentence):
+        find_target_layer(Small(tail).eval(), size=16)
 
 
 def test_the_net_is_left_as_it_was():

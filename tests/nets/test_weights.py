@@ -7,6 +7,7 @@ import pickle
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from xai_core.errors import BadInput, DataMissing, XaiError
@@ -55,6 +56,44 @@ def test_files_without_batch_counters_fit_as_torchvisions_older_ones_must(file, 
     module = build()
     load_weights("net", module, str(file))
     assert torch.equal(module[1].running_mean, state["1.running_mean"])
+
+
+def test_safetensors_are_loaded_like_pickles(file, state):
+    torch.save(state, file)
+    save_file(state, file.with_suffix(".safetensors"))
+    of_pickle, module = (build() for _ in range(2))
+    expected = load_weights("net", of_pickle, "weights.pth")
+    check_weights("net", build, "weights.safetensors")
+    loaded = load_weights("net", module, "weights.safetensors")
+    assert (loaded.label, loaded.sha256) == ("weights.safetensors", expected.sha256)
+    assert torch.equal(module[3].weight, state["3.weight"])
+
+
+@pytest.mark.parametrize("what", ["empty", "a web page", "cut short", "of torch.save", "too long"])
+def test_other_files_named_safetensors_are_refused(file, state, what):
+    save_file(state, file)
+    whole = file.read_bytes()
+    torch.save(state, file)
+    contents = {
+        "empty": b"",
+        "a web page": OTHER_FILES["a web page"],
+        "cut short": whole[:-1],
+        "of torch.save": file.read_bytes(),
+        "too long": whole + b"\0",
+    }
+    path = file.with_suffix(".safetensors")
+    path.write_bytes(contents[what])
+    sentence = r"weights\.safetensors can't be read as weights for net: "
+    with pytest.raises(BadInput, match=sentence) as caught:
+        check_weights("net", build, str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_safetensors_of_another_architecture_are_refused(file, state):
+    state.pop("0.bias")
+    save_file(state, file.with_suffix(".safetensors"))
+    with pytest.raises(BadInput, match=r"weights\.safetensors are not of .*: 0\.bias is missing$"):
+        check_weights("net", build, "weights.safetensors")
 
 
 def test_half_precision_parameters_have_a_hash_too():

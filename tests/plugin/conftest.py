@@ -28,6 +28,7 @@ for module in (
     ),
     *("xai_core.report.html", "xai_core.report.maps", "xai_core.report.step_summary"),
     *("xai_core.report.terminal", "matplotlib.backends.backend_agg", "torchvision"),
+    "safetensors.torch",
     *(f"matplotlib.backends.backend_{kind}" for kind in ("pdf", "ps", "svg")),
 ):
     importlib.import_module(module)

@@ -49,7 +49,10 @@ def output(result) -> str:
         (["--precision=bf16", "--dtype=float64"], r"--precision bf16 is for --dtype float32"),
         (["--weights=tiny"], r"--weights 'tiny' is not of the form NET=WHERE"),
         (["--weights=vgg19=random"], r"unknown net in --weights 'vgg19'; known: tiny"),
-        (["--weights=tiny=magic"], r"unknown weights for tiny 'magic'; known: imagenet, scenes"),
+        (
+            ["--weights=tiny=magic"],
+            r"unknown weights for tiny 'magic'; known: imagenet, imagenet:V2,",
+        ),
         (["--weights=tiny=random:x"], r"random:x needs a whole number"),
         (["--weights=tiny=no.pth"], r"no weights file for tiny at no.pth"),
         (["--weights=tiny=imagenet"], r"torchvision has no ImageNet weights for tiny"),

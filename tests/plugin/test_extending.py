@@ -77,6 +77,44 @@ def test_the_nets_page_shows_a_spec_that_runs(suite):
     assert {(r["net"], r["weights"]) for r in suite.records()} == {("my_net", "checkpoint.pth")}
 
 
+OWN_NETS = """
+from tinynet import NetSpec, Tiny
+
+NAMES = tuple(f"thing {i}" for i in range(1000))
+FIXED = NetSpec("fixed", lambda: Tiny(gap=True), weights="random:0", input_size=32,
+                mean=(0, 0, 0), std=(0.5, 0.5, 0.5), class_names=NAMES)
+OTHER_MEAN = NetSpec("other_mean", lambda: Tiny(gap=True), "features.4", weights="random:0",
+                     mean=(0.9, 0, 0), std=(0.5, 0.5, 0.5))
+WRONG = NetSpec("wrong", lambda: Tiny(gap=True), "feature.4", weights="random:0")
+"""
+
+
+def test_a_net_of_one_size_is_skipped_at_others_and_fails_nowhere(suite):
+    (suite.path / "own_nets.py").write_text(OWN_NETS)
+    result = suite.run("--net=own_nets:FIXED", "--size=32,original", "--method=backprop,grad_cam")
+    result.assert_outcomes(passed=8, skipped=8)
+    assert result.ret == pytest.ExitCode.OK
+    assert {(r["size"], r["target_layer"]) for r in suite.records()} == {("32", "features")}
+    assert "fixed takes images of 32x32 pixels only" in suite.report
+
+
+def test_a_nets_own_normalisation_is_what_it_sees(suite):
+    (suite.path / "own_nets.py").write_text(OWN_NETS)
+    suite.run("--net=own_nets:FIXED,own_nets:OTHER_MEAN", "--method=backprop")
+    logits = {(r["net"], r["sample"]): r["logit"] for r in suite.records()}
+    samples = {sample for _, sample in logits}
+    assert all(logits["fixed", s] != logits["other_mean", s] for s in samples)
+
+
+def test_a_target_layer_that_is_not_there_is_named_in_one_sentence(suite):
+    (suite.path / "own_nets.py").write_text(OWN_NETS)
+    result = suite.run("--net=own_nets:WRONG", "--method=backprop")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    text = result.stdout.str() + result.stderr.str()
+    assert "wrong has no layer called 'feature.4'; near: feature" in text
+    assert "Traceback" not in text
+
+
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [

@@ -40,7 +40,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     option(
         "--weights",
         metavar="WHERE",
-        help=("imagenet, scenes, random[:SEED] or a state_dict file (imagenet)"),
+        help=("imagenet[:V2], scenes, random[:SEED] or a state_dict file (imagenet)"),
     )
     option("--size", default="224", metavar="SIZE", help="original, or N for NxN pixels (224)")
     option("--out", type=Path, metavar="DIR", help="folder to write to (IMAGE-NET, here)")

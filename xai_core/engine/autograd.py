@@ -15,8 +15,11 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from xai_core.engine.capture import Captured, class_weights, evaluation_mode, watch
 from xai_core.engine.engine import (
+    AT_TARGET,
     Attributions,
+    available,
     check_logits,
+    check_size,
     choose_targets,
     combine,
     no_gradient_at_target,
@@ -45,10 +48,11 @@ class AutogradEngine:
         self, net: Net, images: Tensor, candidates: Sequence[Sequence[int]], methods: list[Method]
     ) -> Attributions:
         """See `Engine`."""
-        needs = frozenset[Signal]().union(*(method.needs for method in methods))
+        check_size(net, images)
+        needs, missing = available(net, methods)
         rules = ReluRules()
         gradients = {rule: signal for rule, signal in INPUT_GRADIENT.items() if signal in needs}
-        at_target = bool(needs & {ACTIVATION, ACTIVATION_GRADIENT, CLASSIFIER_WEIGHTS})
+        at_target = bool(needs & AT_TARGET)
         any_gradient = bool(gradients) or ACTIVATION_GRADIENT in needs
         with (
             evaluation_mode(net.module),
@@ -63,7 +67,6 @@ class AutogradEngine:
             logits = _forward(net, images, rules if set(gradients) - {ReluRule.PLAIN} else None)
             targets = choose_targets(net, logits, candidates)
             signals: dict[Signal, Tensor] = {INPUT: images.detach(), LOGITS: logits.detach()}
-            missing: dict[Signal, str] = {}
             if at_target:
                 signals[ACTIVATION] = captured.activation(net)
             if CLASSIFIER_WEIGHTS in needs:

@@ -99,6 +99,7 @@ def watch(net: Net, *, activation: bool, classifier: bool) -> Iterator[Captured]
 
 
 def _submodule(net: Net) -> nn.Module:
+    assert net.target_layer is not None, "the caller asks for what needs none"
     try:
         return net.module.get_submodule(net.target_layer)
     except AttributeError:

@@ -11,7 +11,13 @@ from torch import Tensor
 
 from xai_core.errors import BadInput, UnknownOutput, Unsupported
 from xai_core.methods import Method
-from xai_core.signals import Signal, Signals
+from xai_core.signals import (
+    ACTIVATION,
+    ACTIVATION_GRADIENT,
+    CLASSIFIER_WEIGHTS,
+    Signal,
+    Signals,
+)
 from xai_core.types import Net
 
 
@@ -54,8 +60,29 @@ class Engine(Protocol):
             methods: those to compute.
 
         Raises:
+            Unsupported: the net takes images of one size only, and these are of another.
             BadInput: the net can't take these images, or a candidate is not among its outputs.
         """
+
+
+AT_TARGET = frozenset({ACTIVATION, ACTIVATION_GRADIENT, CLASSIFIER_WEIGHTS})
+"""The signals that need a target layer."""
+
+
+def check_size(net: Net, images: Tensor) -> None:
+    """Raise `Unsupported` if the net declares another size; the text is the same for all images."""
+    n = net.input_size
+    if n is not None and tuple(images.shape[-2:]) != (n, n):
+        raise Unsupported(f"{net.id} takes images of {n}x{n} pixels only")
+
+
+def available(net: Net, methods: Sequence[Method]) -> tuple[frozenset[Signal], dict[Signal, str]]:
+    """The signals that methods need and a net can have; those that it can't, with the reason."""
+    needs = frozenset[Signal]().union(*(method.needs for method in methods))
+    if net.target_layer is not None:
+        return needs, {}
+    reason = net.no_target_layer or f"{net.id} has no target layer"
+    return needs - AT_TARGET, dict.fromkeys(needs & AT_TARGET, reason)
 
 
 def check_logits(net: Net, logits: object) -> Tensor:

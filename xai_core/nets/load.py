@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import torch
+import difflib
 
-from xai_core.errors import BadInput
+import torch
+from torch import nn
+
+from xai_core.errors import BadInput, Unsupported
 from xai_core.nets.randomise import randomise
 from xai_core.nets.spec import NetSpec
 from xai_core.nets.target_layer import find_target_layer
@@ -31,7 +34,8 @@ def load_net(
 
     Raises:
         DataMissing: the weights are absent.
-        BadInput: the weights don't fit, or no target layer was found.
+        BadInput: the weights don't fit, the net has no layer of the target layer's name, or it
+            can't be run to find one.
     """
     where = weights or spec.weights
     with torch.random.fork_rng(devices=[]):
@@ -48,10 +52,7 @@ def load_net(
             raise BadInput(f"{spec.id} can't be randomised: {error}") from error
         source = Weights(f"{source.label}~{randomised}", weights_sha256(module), source.random)
     module = module.eval().requires_grad_(False)
-    try:
-        target_layer = spec.target_layer or find_target_layer(module)
-    except BadInput as error:
-        raise BadInput(f"{spec.id}: {error}") from error
+    target_layer, no_target_layer = _target_layer(spec, module)
     return Net(
         id=f"{spec.id}~{randomised}" if randomised else spec.id,
         module=module.to(device=device, dtype=dtype),
@@ -61,4 +62,27 @@ def load_net(
         weights=source,
         class_names=spec.class_names,
         randomised=randomised,
+        input_size=spec.input_size,
+        no_target_layer=no_target_layer,
     )
+
+
+def _target_layer(spec: NetSpec, module: nn.Module) -> tuple[str | None, str]:
+    """The layer's name, or None and the reason why there is none."""
+    if spec.target_layer is not None:
+        _check_layer(spec.id, module, spec.target_layer)
+        return spec.target_layer, ""
+    try:
+        return find_target_layer(module, size=spec.input_size or 224), ""
+    except Unsupported as reason:
+        return None, f"{spec.id} has no target layer: {reason} (a NetSpec can name one)"
+    except BadInput as error:
+        raise BadInput(f"{spec.id}: {error}") from error
+
+
+def _check_layer(net: str, module: nn.Module, layer: str) -> None:
+    known = [name for name, _ in module.named_modules(remove_duplicate=False) if name]
+    if layer not in known:
+        near = difflib.get_close_matches(layer, known, n=3)
+        hint = f"; near: {', '.join(near)}" if near else ""
+        raise BadInput(f"{net} has no layer called {layer!r}{hint}")

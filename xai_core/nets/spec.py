@@ -10,6 +10,7 @@ from functools import cache
 from torch import nn
 
 from xai_core.errors import BadInput, UnknownChoice
+from xai_core.nets import torchvision_nets
 from xai_core.registry import Registry
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -41,6 +42,7 @@ class NetSpec:
         class_names: names of the outputs; None where they are not known.
         weights: where the trained parameters come from without ``--weights``: ``imagenet``,
             ``random:SEED`` or a file; None means that `build` returns a trained module.
+        input_size: N where the net takes images of N x N pixels only; None for any size.
     """
 
     id: str
@@ -50,6 +52,7 @@ class NetSpec:
     std: tuple[float, float, float] = IMAGENET_STD
     class_names: tuple[str, ...] | None = None
     weights: str | None = None
+    input_size: int | None = None
 
 
 NETS: Registry[NetSpec] = Registry("net")
@@ -71,8 +74,8 @@ def get_spec(name: str) -> NetSpec:
         return NETS.get(name)
     if ":" in name:
         return _import_spec(name)
-    if name in _torchvision_nets():
-        return _torchvision_spec(name, _STUDY_LAYERS.get(name))
+    if name in torchvision_nets.names():
+        return _torchvision_spec(name)
     rest = ("any classification net of torchvision.models", "package.module:SPEC")
     raise UnknownChoice("net", name, [*sorted({*STUDY_NETS, *NETS}), *rest])
 
@@ -88,41 +91,17 @@ def _import_spec(name: str) -> NetSpec:
     return spec
 
 
-# torchvision is imported where it is needed: a net of one's own starts two seconds earlier.
-
-
 @cache
-def _torchvision_nets() -> set[str]:
-    import torchvision
-
-    return set(torchvision.models.list_models(module=torchvision.models))
-
-
-@cache
-def _torchvision_spec(name: str, target_layer: str | None) -> NetSpec:
-    import torchvision
-
-    published = torchvision.models.get_model_weights(name)
-    weights = published.__members__.get("IMAGENET1K_V1", next(iter(published)))
+def _torchvision_spec(name: str) -> NetSpec:
+    weights = torchvision_nets.published_weights(name)
     transform = weights.transforms()
     return NetSpec(
         id=name,
-        build=lambda: _build_torchvision(name),
-        target_layer=target_layer,
+        build=lambda: torchvision_nets.build(name),
+        target_layer=_STUDY_LAYERS.get(name),
         mean=tuple(transform.mean),
         std=tuple(transform.std),
         class_names=tuple(weights.meta["categories"]),
         weights="imagenet",
+        input_size=torchvision_nets.input_size(name),
     )
-
-
-def _build_torchvision(name: str) -> nn.Module:
-    import torchvision
-
-    # These two are built for their published weights: with those, torchvision turns the input
-    # transform on; their auxiliary heads only run in training.
-    extra = {}
-    if name in {"googlenet", "inception_v3"}:
-        extra = {"transform_input": True, "aux_logits": False, "init_weights": True}
-    module: nn.Module = torchvision.models.get_model(name, weights=None, **extra)
-    return module

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from xai_core.errors import BadInput
+from xai_core.errors import BadInput, Unsupported
 
 _POOLING = {
     F.adaptive_avg_pool2d,
@@ -53,18 +53,21 @@ class _Trace(TorchFunctionMode):
         return result
 
 
-def find_target_layer(module: nn.Module, classes: int | None = None) -> str:
+def find_target_layer(module: nn.Module, classes: int | None = None, size: int = 224) -> str:
     """Dotted name of the module whose output is the last activation (or block) before pooling.
 
     From the last pooling call the trace goes up: through further pooling and dropout, and through
     a 1x1 convolution that gives class scores. It never ends at a pooled map or a map of scores.
 
     Args:
-        module: maps (1, 3, 224, 224) to logits; left as it is.
+        module: maps (1, 3, N, N) to logits; left as it is.
         classes: number of the net's outputs, where it is known before the forward pass.
+        size: N.
 
     Raises:
-        BadInput: no module's output feeds the final pooling; name the layer yourself.
+        Unsupported: nothing spatial is pooled (Vision Transformers), or what is pooled is no
+            module's output; a layer can still be named.
+        BadInput: the forward pass fails at this size, or gives no tensor.
     """
     outputs: dict[int, str] = {}
     keep: list[Tensor] = []
@@ -84,21 +87,24 @@ def find_target_layer(module: nn.Module, classes: int | None = None) -> str:
         if name
     ]
     parameter = next(module.parameters(), torch.zeros(()))
-    example = torch.zeros(1, 3, 224, 224, dtype=parameter.dtype, device=parameter.device)
+    example = torch.zeros(1, 3, size, size, dtype=parameter.dtype, device=parameter.device)
     try:
         with torch.no_grad(), _Trace() as trace:
             logits = module(example)
-    except (RuntimeError, ValueError, AssertionError) as error:
-        raise BadInput(f"its forward pass failed at 224x224: {error}") from error
+    except Exception as error:  # a user's net may raise anything
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise BadInput(f"its forward pass failed at {size}x{size}: {reason}") from error
     finally:
         for handle in handles:
             handle.remove()
+    if not isinstance(logits, Tensor):
+        raise BadInput(f"its forward pass gives a {type(logits).__name__}, not logits")
     if not trace.pooled:
-        raise BadInput("no pooling of a spatial map was seen; name its target layer yourself")
+        raise Unsupported("nothing spatial is pooled before its logits")
     source = _before_pooling(trace, logits.shape[-1] if classes is None else classes)
     name = outputs.get(id(source)) or outputs.get(id(_before_relu(trace, source)))
     if name is None:
-        raise BadInput("no module's output feeds the final pooling; name its target layer yourself")
+        raise Unsupported("what its final pooling reads is no module's output")
     return name
 
 

@@ -6,22 +6,22 @@ import hashlib
 import pickle
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
 
 from xai_core.errors import BadInput, DataMissing, UnknownChoice
+from xai_core.nets.torchvision_nets import published_weights
 from xai_core.types import Weights
-
-if TYPE_CHECKING:
-    import torchvision
 
 BUNDLED = Path(__file__).parent / "weights"
 """Weights that ship with the project: ``NET-scenes.pth`` with a model card beside each."""
 
-KNOWN = ("imagenet", "scenes", "random", "random:SEED", "a file of a state_dict")
+KNOWN = (
+    *("imagenet", "imagenet:V2", "scenes", "random", "random:SEED"),
+    "a file of a state_dict (.pth, .safetensors)",
+)
 
 StateDict = Mapping[str, Tensor]
 
@@ -83,8 +83,9 @@ def load_weights(net: str, module: nn.Module, where: str | None) -> Weights:
     Args:
         net: id of the net, for torchvision's table, file names and messages.
         module: the net as built.
-        where: ``imagenet[:ENUM_NAME]``, ``scenes``, ``random[:SEED]`` or a file; None leaves the
-            module as it is.
+        where: ``imagenet``, ``imagenet:WHICH`` (see `published_weights`; ``V2`` stands for
+            ``IMAGENET1K_V2``), ``scenes``, ``random[:SEED]`` or a file; None leaves the module as
+            it is.
 
     Raises:
         DataMissing: the file is absent or the download failed.
@@ -135,22 +136,8 @@ def _bundled(net: str) -> Path:
     return path
 
 
-def _torchvision_weights(net: str, name: str) -> torchvision.models.WeightsEnum:
-    import torchvision
-
-    try:
-        enum = torchvision.models.get_model_weights(net)
-    except ValueError:
-        raise BadInput(f"torchvision has no ImageNet weights for {net}; give a file") from None
-    if not name:  # the oldest, which the literature used; a few nets have no such weights
-        return enum.__members__.get("IMAGENET1K_V1", next(iter(enum)))
-    if name not in enum.__members__:
-        raise UnknownChoice(f"torchvision weights of {net}:", name, enum.__members__)
-    return enum[name]
-
-
 def _download(net: str, name: str) -> tuple[str, StateDict]:
-    weights = _torchvision_weights(net, name)
+    weights = published_weights(net, name)
     try:
         state = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except (URLError, OSError, RuntimeError) as error:
@@ -162,8 +149,26 @@ def _download(net: str, name: str) -> tuple[str, StateDict]:
 
 
 def _read(net: str, path: Path) -> StateDict:
+    state = (_safetensors if path.suffix.lower() == ".safetensors" else _pickle)(net, path)
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
+        raise BadInput(f"{path} holds no state_dict (a mapping of names to tensors)")
+    return _without_auxiliary(state)
+
+
+def _safetensors(net: str, path: Path) -> object:
+    from safetensors.torch import load_file
+
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        return load_file(path)
+    except Exception as error:  # of a damaged file: torch's, Python's or safetensors' own
+        raise _unreadable(net, path, error) from error
+
+
+def _pickle(net: str, path: Path) -> object:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # torch's own message advises to load the file without this protection.
         if "global" not in str(error).lower():
@@ -175,13 +180,12 @@ def _read(net: str, path: Path) -> StateDict:
             "save the state_dict alone"
         ) from error
     except Exception as error:  # a damaged file makes the unpickler raise anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BadInput(f"{path} can't be read as weights for {net}: {reason}") from error
-    if not isinstance(state, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
-    ):
-        raise BadInput(f"{path} holds no state_dict (a mapping of names to tensors)")
-    return _without_auxiliary(state)
+        raise _unreadable(net, path, error) from error
+
+
+def _unreadable(net: str, path: Path, error: Exception) -> BadInput:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return BadInput(f"{path} can't be read as weights for {net}: {reason}")
 
 
 def _without_auxiliary(state: StateDict) -> StateDict:

@@ -76,8 +76,9 @@ _HELP = {
     ),
     "weights": (
         "NET=WHERE",
-        "imagenet, scenes, random, random:SEED or a state_dict file (on the scenes: scenes where "
-        "they ship, else random:0; with --coco: imagenet)",
+        "imagenet, imagenet:V2, scenes, random, random:SEED or a state_dict file (.pth, "
+        ".safetensors) (on the scenes: scenes where they ship, else random:0; with --coco: "
+        "imagenet)",
     ),
     "classes": ("CLASS", f"categories, or all ({', '.join(STUDY_CLASSES)})"),
     "per_class": ("N", "samples per class (30)"),

@@ -186,7 +186,7 @@ def _per_net(table: pd.DataFrame, summary: Summary) -> list[str]:
 def _nets(table: pd.DataFrame) -> list[str]:
     columns = ["net", "target_layer", "weights", "weights_sha256", "weights_random"]
     rows = [
-        [net, f"`{layer}`", label, sha[:12], "**no**" if random else "yes"]
+        [net, f"`{layer}`" if layer else "none", label, sha[:12], "**no**" if random else "yes"]
         for net, layer, label, sha, random in table[columns].drop_duplicates().to_numpy().tolist()
     ]
     header = ["Net", "Target layer", "Weights", "SHA-256", "Trained"]

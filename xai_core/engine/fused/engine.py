@@ -16,8 +16,11 @@ from torch import Tensor, nn
 from xai_core.engine.autograd import AutogradEngine
 from xai_core.engine.capture import Captured, class_weights
 from xai_core.engine.engine import (
+    AT_TARGET,
     Attributions,
+    available,
     check_logits,
+    check_size,
     choose_targets,
     combine,
     no_gradient_at_target,
@@ -99,7 +102,8 @@ class FusedEngine:
         self, net: Net, images: Tensor, candidates: Sequence[Sequence[int]], methods: list[Method]
     ) -> Attributions:
         """See `Engine`."""
-        needs = frozenset[Signal]().union(*(method.needs for method in methods))
+        check_size(net, images)
+        needs, missing = available(net, methods)
         try:
             plan = self._plan(net, images, needs)
         except NotRecordable as reason:
@@ -111,7 +115,7 @@ class FusedEngine:
                 warnings.warn(text, FallsBack, stacklevel=2)
             return result
         with torch.no_grad(), _tf32(self._precision is Precision.TF32):
-            return _explain(self.id, net, plan, images, candidates, methods, needs)
+            return _explain(self.id, net, plan, images, candidates, methods, needs, missing)
 
     def _plan(self, net: Net, images: Tensor, needs: frozenset[Signal]) -> Plan:
         prepared = self._prepared.get(net.module)
@@ -233,14 +237,14 @@ def _explain(
     candidates: Sequence[Sequence[int]],
     methods: Sequence[Method],
     needs: frozenset[Signal],
+    missing: dict[Signal, str],
 ) -> Attributions:
     run = walk.forward(plan, images.detach().contiguous(memory_format=_layout(images.dtype)))
     logits = run.values[plan.tape.logits]
     check_logits(net, logits)
     targets = choose_targets(net, logits, candidates)
     signals: dict[Signal, Tensor] = {INPUT: images.detach(), LOGITS: logits}
-    missing: dict[Signal, str] = {}
-    if needs & {ACTIVATION, ACTIVATION_GRADIENT, CLASSIFIER_WEIGHTS}:
+    if needs & AT_TARGET:
         captured = _captured(net, plan, run)
         signals[ACTIVATION] = captured.activation(net)
         if CLASSIFIER_WEIGHTS in needs:

@@ -84,7 +84,7 @@ class Twin:
             raise NotRecordable(f"it can't be copied: {_first_line(error)}") from error
         self._names = {id(child): name for name, child in self._module.named_modules()}
 
-    def record(self, shape: Sequence[int], dtype: torch.dtype, target_layer: str) -> Tape:
+    def record(self, shape: Sequence[int], dtype: torch.dtype, target_layer: str | None) -> Tape:
         """Run on images of a shape (C, H, W).
 
         Raises:
@@ -109,9 +109,9 @@ class Twin:
             or (isinstance(child, nn.Conv2d) and child.kernel_size == (1, 1))
         ]
         try:
-            handles.append(
-                self._module.get_submodule(target_layer).register_forward_hook(on_target)
-            )
+            if target_layer is not None:
+                target = self._module.get_submodule(target_layer)
+                handles.append(target.register_forward_hook(on_target))
             # With gradients, though none are computed: the graph shows what the tape can't.
             with torch.enable_grad(), recorder:
                 output = self._module(image.requires_grad_().clone())
