@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import random
 import re
 import socket
 import struct
 import threading
+import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -50,6 +53,18 @@ class Loopback(ThreadingHTTPServer):
         if faults[1:] == ["always"]:
             return faults[0]
         return faults.pop(0) if faults else ""
+
+
+NOISE = random.Random(0).randbytes(1 << 19)
+"""Makes a file larger than what arrives at once: it is not to be compressed."""
+
+
+def zipped(files: Mapping[str, bytes]) -> bytes:
+    """An archive, the same for the same files."""
+    with zipfile.ZipFile(archive := io.BytesIO(), "w") as opened:
+        for name, content in files.items():
+            opened.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    return archive.getvalue()
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import re
-import zipfile
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import PIL.Image
 import pytest
 
 from tests.data.test_coco import annotated
-from tests.loopback import loopback
+from tests.loopback import NOISE, loopback, zipped
 from xai_core.data import download
 from xai_core.data.annotations import find_annotations, load_annotations
 from xai_core.data.classes import coco_to_imagenet
@@ -27,8 +26,6 @@ from xai_core.errors import BadInput, DataMissing
 QUICK = Patience(timeout=0.3, attempts=3, pause=0.001)
 SQUARE = [[4, 4, 40, 4, 40, 30, 4, 30]]
 N = 12
-NOISE = np.random.default_rng(0).bytes(1 << 19)
-"""More than arrives at once, and not to be compressed."""
 
 
 def picture(seed: int) -> bytes:
@@ -53,10 +50,7 @@ def annotation_file(**image) -> bytes:
 
 def archive(name: str = MEMBER, content: bytes | None = None) -> bytes:
     content = annotation_file() if content is None else content
-    with zipfile.ZipFile(file := io.BytesIO(), "w") as opened:  # dates are fixed by ZipInfo
-        opened.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
-        opened.writestr(zipfile.ZipInfo("../outside.json"), "{}")
-    return file.getvalue()
+    return zipped({name: content, "../outside.json": b"{}"})
 
 
 def image_path(i: int) -> str:

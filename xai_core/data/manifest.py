@@ -13,11 +13,11 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from xai_core.data.annotations import load_annotations, parse
+from xai_core.data.annotations import Flaw, load_annotations, parse
 from xai_core.data.classes import ClassMap
 from xai_core.data.coco import CocoDataSet
 from xai_core.data.select import Selection, select
-from xai_core.errors import DataMissing
+from xai_core.errors import DataMissing, UnknownChoice
 from xai_core.files import write_atomically
 
 FORMAT = 1
@@ -47,7 +47,7 @@ def chosen(
     classes = sorted((k, list(v)) for k, v in class_map.classes.items())
     what = [FORMAT, _sha256(annotations, kept), asdict(selection), classes]
     path = kept / f"{hashlib.sha256(json.dumps(what).encode()).hexdigest()}.json"
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, RecursionError, Flaw, UnknownChoice):  # damaged: made again
         return CocoDataSet(name, parse(path.read_bytes()), images, class_map)
     whole = CocoDataSet(name, load_annotations(annotations), images, class_map)
     part = whole.subset(select(whole, selection, class_map))
