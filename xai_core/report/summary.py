@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from xai_core.report.recognition import Recognition
 from xai_core.types import Record
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CHANCE = "Chance"
 
@@ -116,6 +118,8 @@ def split(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
 
 def frame(records: Sequence[Record]) -> pd.DataFrame:
     """One row a record, one column a field or metric."""
+    import pandas as pd  # here: a run that only starts has no use for it
+
     return pd.DataFrame([record.row() for record in records])
 
 
@@ -127,6 +131,8 @@ def by_method(table: pd.DataFrame, keys: Sequence[str] = ("method",)) -> pd.Data
     their own chance), zero_energy and dead_logit (counts), mean_alive (mean P without maps of
     zeros; NaN if there is no other).
     """
+    import pandas as pd
+
     below = table["concentration"] < table["chance"] * (1 - 1e-6)  # uniform maps are not below
     groups = table.assign(below_chance=below).groupby(list(keys), sort=True)
     result = pd.DataFrame(
