@@ -213,7 +213,11 @@ def run_chunk(
     for i, entry in enumerate(inputs):
         rank = _rank(result, i)
         if recognised is not None and rank > recognised:
-            outcomes += _unrecognised(net, chunk, entry.sample, rank, recognised)
+            reason = (
+                f"class {entry.sample.category!r} has rank {rank} of {net.id}, "
+                f"not among its top {recognised}: --recognised {recognised}"
+            )
+            outcomes += _none(net, chunk, [entry.sample], "unrecognised", reason)
             continue
         for method in methods:
             outcomes.append(
@@ -258,25 +262,12 @@ def _none(
     net: Net,
     chunk: Chunk,
     samples: Iterable[Sample],
-    kind: Literal["unsupported", "failed"],
+    kind: Literal["unsupported", "failed", "unrecognised"],
     reason: str,
 ) -> list[NoRecord]:
     return [
         NoRecord(net.id, chunk.size, sample.id, method, kind, reason)
         for sample in samples
-        for method in chunk.methods
-    ]
-
-
-def _unrecognised(
-    net: Net, chunk: Chunk, sample: Sample, rank: int, recognised: int
-) -> list[NoRecord]:
-    reason = (
-        f"class {sample.category!r} has rank {rank} of {net.id}, not among its top {recognised}: "
-        f"--recognised {recognised}"
-    )
-    return [
-        NoRecord(net.id, chunk.size, sample.id, method, "unrecognised", reason)
         for method in chunk.methods
     ]
 
