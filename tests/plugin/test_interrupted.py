@@ -75,6 +75,24 @@ def test_an_interrupted_run_keeps_what_was_computed_and_is_completed_later(
     assert "PARTIAL" not in suite.report
 
 
+def test_an_interruption_between_two_lines_is_one_like_any_other(suite):
+    (suite.path / "between.py").write_text(
+        "def interrupt():\n"
+        "    raise KeyboardInterrupt\n"
+        "\n"
+        "interrupt.__code__ = interrupt.__code__.replace(co_linetable=b'')\n"
+        "\n"
+        "def pytest_runtest_call(item):\n"
+        "    if 'grad_cam' in item.name:\n"
+        "        interrupt()\n"
+    )
+    result = suite.process("-p", "between")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert "Traceback" not in f"{result.outlines}{result.errlines}"
+    result.stdout.fnmatch_lines(["*!!! KeyboardInterrupt !!!*"])
+    assert "> **PARTIAL** (interrupted: KeyboardInterrupt)" in suite.report
+
+
 def test_a_killed_run_leaves_whole_parts_that_resume(suite):
     process = start(suite)
     wait_for_parts(suite, process, 3)

@@ -110,9 +110,11 @@ class Aggregator:
             else:
                 self._no_timings = str(value)
 
+    @pytest.hookimpl(tryfirst=True)  # before the terminal's, which shows the traceback
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Remember that the user, or ``pytest.exit``, ended the run."""
         self._interrupted = f"interrupted: {str(excinfo.value) or excinfo.typename}"
+        excinfo.traceback = excinfo.traceback.filter(_has_line)
 
     def pytest_internalerror(self, excrepr: object) -> None:
         """Remember that pytest or a plugin broke: tests may be lost."""
@@ -308,3 +310,16 @@ def _group(gaps: dict[Cell, tuple[str, str]], kind: str) -> list[Gap]:
         if found == kind
     )
     return [Gap(what, reason, cells) for (what, reason), cells in sorted(counts.items())]
+
+
+def _has_line(entry: Any) -> bool:
+    """Whether this entry of a traceback is at a line.
+
+    Python compiles a few instructions that belong to none. pytest 9.2 can't show a traceback that
+    holds one: Ctrl-C there would end in a TypeError and exit code 1.
+    """
+    try:
+        entry.lineno  # noqa: B018
+    except TypeError:
+        return False
+    return True
