@@ -33,3 +33,8 @@ class UnknownOutput(BadInput):
 
     def __init__(self, index: int, outputs: int, net: str) -> None:
         super().__init__(f"class index {index} is not among the {outputs} outputs of {net}")
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says, short enough for a sentence of ours; else its name."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,11 +15,11 @@ import torch
 from xai_core.data.masks import dilate, resize_mask
 from xai_core.engine import Attributions, Engine
 from xai_core.engine.processor import processor
-from xai_core.errors import BadInput, UnknownOutput, Unsupported
+from xai_core.errors import BadInput, UnknownOutput, Unsupported, first_line
 from xai_core.methods import Method
 from xai_core.metrics import METRICS
 from xai_core.nets.preprocess import preprocess, size_of
-from xai_core.types import DataSet, Net, NoRecord, Outcome, Record, Sample
+from xai_core.types import DataSet, Net, NoRecord, Outcome, Record, Sample, WhyNot
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -190,7 +190,7 @@ def run_chunk(
         return [*outcomes, *_none(net, chunk, refused, "unsupported", str(error))]
     except (BadInput, torch.OutOfMemoryError) as error:
         if len(inputs) == 1:
-            sample, reason = inputs[0].sample, str(error).splitlines()[0]
+            sample, reason = inputs[0].sample, first_line(error)
             if isinstance(error, UnknownOutput):
                 reason = f"category {sample.category!r} has no output: {reason}"
             return [*outcomes, *_none(net, chunk, [sample], "failed", reason)]
@@ -262,7 +262,7 @@ def _none(
     net: Net,
     chunk: Chunk,
     samples: Iterable[Sample],
-    kind: Literal["unsupported", "failed", "unrecognised"],
+    kind: WhyNot,
     reason: str,
 ) -> list[NoRecord]:
     return [

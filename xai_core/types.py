@@ -198,6 +198,9 @@ class Record:
         return {**row, **metrics}
 
 
+WhyNot: TypeAlias = Literal["unsupported", "unrecognised", "failed"]
+
+
 @dataclass(frozen=True)
 class NoRecord:
     """Why a cell has no record.
@@ -216,7 +219,7 @@ class NoRecord:
     size: str
     sample: str
     method: str
-    kind: Literal["unsupported", "unrecognised", "failed"]
+    kind: WhyNot
     reason: str
 
     @property

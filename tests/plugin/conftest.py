@@ -5,8 +5,13 @@ from __future__ import annotations
 import gc
 import importlib
 import json
+import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,6 +136,28 @@ class Suite:
 
     def process(self, *extra: str) -> pytest.RunResult:
         return self.pytester.runpytest_subprocess(*self.arguments(*extra), timeout=120)
+
+    def start(self, *extra: str, **environment: str) -> subprocess.Popen[str]:
+        """In a process of its own that can be interrupted or killed."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "pytest", *self.arguments(*extra)],
+            cwd=self.path,
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            # A test run in the background ignores SIGINT, and so would its children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+
+    @staticmethod
+    def wait(process: subprocess.Popen[str], until: Callable[[], object]) -> None:
+        """For what a process that was started will do."""
+        deadline = time.monotonic() + 60
+        while not until():
+            assert process.poll() is None, process.stdout.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
 
     @property
     def folder(self) -> Path:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
-import time
 
 import pytest
 
@@ -168,20 +164,9 @@ def test_a_wrong_hash_is_not_believed(suite, server):
 )
 def test_an_interrupted_download_goes_on_in_the_next_run(suite, server, end, code):
     server.faults[ANNOTATIONS] = ["stall"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", *suite.arguments(*options(server))],
-        cwd=suite.path,
-        env=os.environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    deadline = time.monotonic() + 60
-    while not any(p.stat().st_size for p in (suite.path / "data").rglob("*.zip.part")):
-        assert process.poll() is None, process.stdout.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    process = suite.start(*options(server))
+    data = suite.path / "data"
+    suite.wait(process, until=lambda: any(p.stat().st_size for p in data.rglob("*.zip.part")))
     process.send_signal(end)
     text, _ = process.communicate(timeout=60)
     assert process.returncode == code, text

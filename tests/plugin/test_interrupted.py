@@ -7,8 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,16 +16,7 @@ PER_CHUNK = 6
 
 
 def start(suite, *arguments: str, slow: float = 0.5) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "pytest", *suite.arguments("--size=32,original", *arguments)],
-        cwd=suite.path,
-        env=os.environ | {"SLOW": str(slow)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        # A test run in the background ignores SIGINT, and so would its children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+    return suite.start("--size=32,original", *arguments, SLOW=str(slow))
 
 
 def parts(suite) -> list[Path]:
@@ -35,11 +24,7 @@ def parts(suite) -> list[Path]:
 
 
 def wait_for_parts(suite, process: subprocess.Popen[str], number: int) -> None:
-    deadline = time.monotonic() + 60
-    while len(parts(suite)) < number:
-        assert process.poll() is None, process.stdout.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    suite.wait(process, until=lambda: len(parts(suite)) >= number)
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[int]:

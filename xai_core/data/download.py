@@ -200,7 +200,7 @@ def _unpack(archive: Path, target: Path, site: Site) -> None:
                 raise zipfile.BadZipFile(f"{MEMBER} has more than {MOST_MEMBER:,} bytes")
             with opened.open(MEMBER) as source, part.open("wb") as out:
                 shutil.copyfileobj(source, out, 1 << 20)
-    except (zipfile.BadZipFile, zlib.error, KeyError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, KeyError, RuntimeError) as error:
         part.unlink(missing_ok=True)
         archive.unlink()
         what = f"holds no {MEMBER}" if isinstance(error, KeyError) else f"is damaged: {error}"

@@ -24,7 +24,7 @@ from xai_core.engine.engine import (
     combine,
     no_gradient_at_target,
 )
-from xai_core.errors import BadInput, Unsupported, XaiError
+from xai_core.errors import BadInput, Unsupported, XaiError, first_line
 from xai_core.methods import Method
 from xai_core.relu_rules import ReluRule, ReluRules
 from xai_core.signals import (
@@ -92,7 +92,7 @@ def _forward(net: Net, images: Tensor, rules: ReluRules | None) -> Tensor:
         raise
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
         height, width = images.shape[-2:]
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise BadInput(f"{net.id} can't take a {width}x{height} image: {reason}") from error
     return check_logits(net, logits)
 
@@ -136,6 +136,6 @@ def _backward(
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            raise BadInput(f"{net.id} has no gradient: {str(error).splitlines()[0]}") from error
+            raise BadInput(f"{net.id} has no gradient: {first_line(error)}") from error
         result |= dict(zip(inputs, values, strict=True))
     return result

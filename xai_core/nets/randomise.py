@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from xai_core.errors import BadInput
+from xai_core.errors import BadInput, first_line
 
 STAGES = ("logits", "half", "all")
 """How much is re-initialised: the last layer with parameters, the upper half of them, or all."""
@@ -56,7 +56,7 @@ def _layers(module: nn.Module) -> list[nn.Module]:
         with torch.no_grad():
             module.eval()(torch.zeros(1, 3, _SIDE, _SIDE).to(parameter))
     except Exception as error:  # a user's net may raise anything
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise BadInput(f"layers can't be found with a {_SIDE}x{_SIDE} image: {reason}") from error
     finally:
         module.train(training)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from xai_core.errors import BadInput, Unsupported
+from xai_core.errors import BadInput, Unsupported, first_line
 
 _POOLING = {
     F.adaptive_avg_pool2d,
@@ -92,8 +92,7 @@ def find_target_layer(module: nn.Module, classes: int | None = None, size: int =
         with torch.no_grad(), _Trace() as trace:
             logits = module(example)
     except Exception as error:  # a user's net may raise anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BadInput(f"its forward pass failed at {size}x{size}: {reason}") from error
+        raise BadInput(f"its forward pass failed at {size}x{size}: {first_line(error)}") from error
     finally:
         for handle in handles:
             handle.remove()

@@ -68,8 +68,9 @@ def published_weights(name: str, which: str = "") -> torchvision.models.WeightsE
     enum = torchvision.models.get_model_weights(name)
     members = enum.__members__
     if not which:  # the oldest, which the literature used
-        fitting = [member for member in enum if _misfit(name, member) is None]
-        return members.get("IMAGENET1K_V1", fitting[0])
+        if "IMAGENET1K_V1" in members:
+            return members["IMAGENET1K_V1"]
+        return next(member for member in enum if _misfit(name, member) is None)
     found = members.get(which) or members.get(f"IMAGENET1K_{which}")
     if found is None:
         raise UnknownChoice(f"torchvision weights of {name}:", which, members)

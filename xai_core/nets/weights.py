@@ -11,7 +11,7 @@ from urllib.error import URLError
 import torch
 from torch import Tensor, nn
 
-from xai_core.errors import BadInput, DataMissing, UnknownChoice
+from xai_core.errors import BadInput, DataMissing, UnknownChoice, first_line
 from xai_core.nets.torchvision_nets import published_weights
 from xai_core.types import Weights
 
@@ -184,8 +184,7 @@ def _pickle(net: str, path: Path) -> object:
 
 
 def _unreadable(net: str, path: Path, error: Exception) -> BadInput:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return BadInput(f"{path} can't be read as weights for {net}: {reason}")
+    return BadInput(f"{path} can't be read as weights for {net}: {first_line(error)}")
 
 
 def _without_auxiliary(state: StateDict) -> StateDict:

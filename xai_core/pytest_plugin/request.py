@@ -17,7 +17,7 @@ from xai_core.data.coco import CocoDataSet
 from xai_core.data.manifest import chosen
 from xai_core.data.select import ALL, Selection, select
 from xai_core.data.sources import SCENES, get_data_set
-from xai_core.errors import BadInput, DataMissing, UnknownChoice, Unsupported
+from xai_core.errors import BadInput, DataMissing, UnknownChoice, Unsupported, first_line
 from xai_core.pytest_plugin.options import Options
 from xai_core.types import DataSet, Sample
 
@@ -236,7 +236,7 @@ class Request:
             device = torch.device(self.options.device)
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise BadInput(f"--device {self.options.device!r} can't be used: {reason}") from error
         return device
 

@@ -22,6 +22,7 @@ from xai_core.engine.fused.operators import (
     Operator,
 )
 from xai_core.engine.fused.readers import BATCH, READERS, SAME, NotRecordable
+from xai_core.errors import first_line
 
 IMAGE = 0
 """The slot of the image."""
@@ -81,7 +82,7 @@ class Twin:
         try:
             self._module = copy.deepcopy(module, stand_ins).eval()
         except Exception as error:  # a user's module may raise anything
-            raise NotRecordable(f"it can't be copied: {_first_line(error)}") from error
+            raise NotRecordable(f"it can't be copied: {first_line(error)}") from error
         self._names = {id(child): name for name, child in self._module.named_modules()}
 
     def record(self, shape: Sequence[int], dtype: torch.dtype, target_layer: str | None) -> Tape:
@@ -119,7 +120,7 @@ class Twin:
         except NotRecordable:
             raise
         except Exception as error:  # a user's module may raise anything
-            raise NotRecordable(f"it can't run without values: {_first_line(error)}") from error
+            raise NotRecordable(f"it can't run without values: {first_line(error)}") from error
         finally:
             for handle in handles:
                 handle.remove()
@@ -158,10 +159,6 @@ def _hooks(module: nn.Module) -> bool:
             "_backward_pre_hooks",
         )
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -7,6 +7,7 @@ Every operation but `Relu` and `MaxPool` is linear, so it treats that as any oth
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -50,7 +51,7 @@ class ClassRow:
         return repeated.view(-1, *(1 for _ in self.values.shape[1:]))
 
 
-class Operator:
+class Operator(ABC):
     """One operation. The defaults are those of an operation that keeps nothing."""
 
     in_place: ClassVar[bool] = False
@@ -61,10 +62,11 @@ class Operator:
         """Whether the output is memory that others may overwrite: new, and not kept."""
         return True
 
+    @abstractmethod
     def forward(self, inputs: Sequence[Tensor], in_place: bool) -> tuple[Tensor, Any]:
         """The output, and what `backward` will need (None: nothing)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def backward(
         self, g: Tensor, kept: Any, shapes: Sequence[Sequence[int]], rules: Rules, owned: bool
     ) -> Sequence[Tensor]:
@@ -80,7 +82,6 @@ class Operator:
         Returns:
             New memory, ``g``, or parts of ``g`` that don't overlap.
         """
-        raise NotImplementedError
 
     def cast(self, dtype: torch.dtype) -> Operator:
         """The same with weights of another type, for the backward pass."""
