@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import zipfile
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 import torch
@@ -48,6 +49,8 @@ def read_checkpoint(net: str, path: Path, limit: int) -> StateDict:
     safetensors = path.suffix.lower() == ".safetensors"
     try:
         _check_size(net, path, limit, packed=not safetensors)
+        if not safetensors:
+            _check_content(net, path)
         state = _safetensors(path) if safetensors else _pickle(net, path)
     except BadInput:
         raise
@@ -79,6 +82,19 @@ def _check_size(net: str, path: Path, limit: int, *, packed: bool) -> None:
         )
 
 
+def _check_content(net: str, path: Path) -> None:
+    """Refuse a pickle that makes a bytearray: torch runs it, whatever size the pickle asks for."""
+    if _is_archive(path):
+        with zipfile.ZipFile(path) as archive:
+            pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
+            found = any(b"bytearray" in archive.read(name) for name in pickles)
+    else:
+        with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+            found = content.find(b"bytearray") >= 0
+    if found:
+        raise BadInput(f"{path} can't be read as weights for {net}: it holds more than tensors")
+
+
 def _is_archive(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(4) == b"PK\x03\x04"  # what torch.load goes by
@@ -106,4 +122,11 @@ def _pickle(net: str, path: Path) -> object:
         raise BadInput(
             f"{path} was refused: it holds more than tensors and could run code when loaded; "
             "save the state_dict alone"
+        ) from error
+    except RuntimeError as error:
+        if "TorchScript" not in str(error):
+            raise
+        raise BadInput(
+            f"{path} can't be read as weights for {net}: it is a TorchScript archive; save the "
+            "state_dict of the module alone"
         ) from error

@@ -87,18 +87,20 @@ class NetSpec:
 def _mean(value: object) -> tuple[float, float, float]:
     mean = _by_channel("mean", value)
     if not all(0 <= number <= 1 for number in mean):
-        raise BadInput(f"mean {mean} is not in [0, 1], as images are: {_OF_BYTES}")
+        raise BadInput(f"mean {mean} is not in [0, 1], and images are: {_OF_BYTES}")
     return mean
 
 
 def _std(value: object) -> tuple[float, float, float]:
     std = _by_channel("std", value)
-    if not all(0 < number <= 1 for number in std):
-        raise BadInput(f"std {std} is not in (0, 1]; images are in [0, 1]: {_OF_BYTES}")
+    if min(std) <= 0:
+        raise BadInput(f"std {std} is not positive, and images are divided by it")
+    if max(std) > 1:
+        raise BadInput(f"std {std} is more than 1, and images are in [0, 1]: {_OF_BYTES}")
     return std
 
 
-_OF_BYTES = "divide what was computed from images in 0..255 by 255"
+_OF_BYTES = "divide by 255 what was computed from images in 0..255"
 
 
 def _by_channel(what: str, value: object) -> tuple[float, float, float]:
