@@ -118,7 +118,11 @@ def test_weights_as_torchvision_stores_them_are_loaded_to_equal_tensors(
                     small = nn.Parameter(small) if isinstance(value, nn.Parameter) else small
                     monkeypatch.setitem(tensors, key, small)
     state = module.state_dict()
-    wanted = {key: torch.full_like(state[key], i) for i, key in enumerate(state, start=1)}
+    numbers = torch.arange(1.0, len(state) + 1)  # one storage for all: a file is written in no time
+    wanted = {
+        key: numbers[i].reshape(value.shape).to(value.dtype)
+        for i, (key, value) in enumerate(state.items())
+    }
     for key, value in wanted.items():
         state[key] = value
     torch.save(as_stored(name, state), tmp_path / "stored.pth")
@@ -127,7 +131,7 @@ def test_weights_as_torchvision_stores_them_are_loaded_to_equal_tensors(
         assert torch.equal(value, wanted[key]) or key.endswith("num_batches_tracked"), key
 
 
-@pytest.mark.parametrize("name", ["densenet121", "vit_b_16", "mnasnet1_0"])
+@pytest.mark.parametrize("name", ["densenet121", "mnasnet1_0"])
 def test_what_torchvision_renames_is_loaded_as_torchvision_loads_it(name, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     weights = published_weights(name)
