@@ -167,3 +167,81 @@ def test_the_callers_image_is_not_touched():
     image = picture(5, 7)
     image.setflags(write=False)
     preprocess(image, "4", load_net(SPEC, "random"))
+
+
+THREE = (0.25, 0.5, 0.75)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (THREE, THREE),
+        (list(THREE), THREE),
+        (np.array(THREE), THREE),
+        (torch.tensor(THREE, requires_grad=False), THREE),
+        (torch.tensor(THREE).view(1, 3, 1, 1), THREE),
+        (0.5, (0.5, 0.5, 0.5)),
+        (1, (1.0, 1.0, 1.0)),
+        ((0.5,), (0.5, 0.5, 0.5)),
+        (np.float32(0.5), (0.5, 0.5, 0.5)),
+    ],
+    ids=repr,
+)
+def test_normalisation_is_taken_in_every_form(given, expected):
+    spec = NetSpec("small", Small, mean=given, std=given)
+    assert (spec.mean, spec.std) == (expected, expected)
+    assert {type(number) for number in (*spec.mean, *spec.std)} == {float}
+    assert spec == NetSpec("small", Small, mean=expected, std=expected)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"mean": (123.675, 116.28, 103.53)}, r"its mean \(123.675, .* is not in \[0, 1\], .*255$"),
+        ({"std": (58.395, 57.12, 57.375)}, r"its std \(58.395, .* is more than 1, .*255$"),
+        ({"std": 0.0}, r"its std \(0.0, 0.0, 0.0\) is not positive"),
+        ({"std": (0.2, -0.2, 0.2)}, "is not positive"),
+        ({"mean": -0.1}, r"is not in \[0, 1\]"),
+        ({"mean": float("nan")}, "is not one finite number, or three"),
+        ({"mean": (0.5, 0.5)}, "is not one finite number, or three"),
+        ({"mean": None}, "is not one finite number, or three"),
+        ({"std": "half"}, "std can't be read as numbers"),
+        ({"class_names": "abc"}, "class_names are no sequence of names"),
+        ({"class_names": {0: "a"}}, "class_names are no sequence of names"),
+        ({"class_names": 3}, "class_names are no sequence of names"),
+        ({"class_names": (1, 2)}, "class_names are no sequence of names"),
+        ({"weights": 3}, "weights are a int"),
+        ({"input_size": (224, 192)}, "is no number of pixels N"),
+        ({"input_size": 0}, "is no number of pixels N"),
+        ({"input_size": True}, "is no number of pixels N"),
+        ({"input_size": "224"}, "is no number of pixels N"),
+        ({"target_layer": nn.ReLU()}, "target_layer is a ReLU, not a name"),
+        ({"build": 3}, "build is a int, not a function"),
+    ],
+    ids=repr,
+)
+def test_a_spec_that_can_not_be_meant_is_refused_where_it_is_written(fields, sentence):
+    with pytest.raises(BadInput, match=rf"^the NetSpec 'small' can't be used: .*{sentence}"):
+        NetSpec(**{"id": "small", "build": Small, **fields})
+
+
+def test_a_size_a_path_and_names_are_taken_in_every_form(tmp_path):
+    for given in (224, (224, 224), [224, 224], (3, 224, 224), np.int64(224)):
+        assert NetSpec("small", Small, input_size=given).input_size == 224
+    torch.save(Small().state_dict(), tmp_path / "small.pth")
+    spec = NetSpec("small", Small, weights=tmp_path / "small.pth", class_names=np.array(list("ab")))
+    assert (spec.weights, spec.class_names) == (str(tmp_path / "small.pth"), ("a", "b"))
+    assert load_net(replace(spec, class_names=None)).weights.label == "small.pth"
+
+
+@pytest.mark.parametrize("given", [None, (Small(), 1), lambda x: x], ids=["None", "tuple", "def"])
+def test_a_build_that_gives_no_module_is_refused(given):
+    with pytest.raises(BadInput, match=r"^odd can't be built: its build\(\) gives (noth|a \w+, )"):
+        load_net(NetSpec("odd", lambda: given))
+
+
+def test_a_module_that_ends_the_process_on_import_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "quitting_nets.py").write_text("raise SystemExit('usage: ...')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(BadInput, match="can't be imported: usage"):
+        get_spec("quitting_nets:SPEC")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
+from torchvision.ops import FrozenBatchNorm2d
 
 from xai_core.errors import BadInput
-from xai_core.nets import get_spec, load_net
+from xai_core.nets import NetSpec, get_spec, load_net
 from xai_core.nets.randomise import randomise
 
 
@@ -125,3 +128,183 @@ def test_a_loaded_copy_has_an_id_and_a_hash_of_its_own():
     assert not any(net.weights.random for net in copies)
     assert {net.target_layer for net in copies} == {own.target_layer}
     assert [net.module.training for net in copies] == [False, False]
+
+
+def normed(norm: Callable[[nn.Module], object]) -> nn.Module:
+    """Crossed, its weights computed from others, as training leaves it."""
+    torch.manual_seed(5)
+    module = Crossed()
+    module.norm.running_mean.uniform_()
+    for layer in (module.first, module.second, module.head):
+        norm(layer)
+    for _ in range(5):  # spectral norm finds its vectors in training
+        module.train()(torch.rand(2, 3, 8, 8))
+    return module.requires_grad_(False)
+
+
+def pruned(layer: nn.Module) -> object:
+    return prune.l1_unstructured(layer, "weight", amount=0.5)
+
+
+NORMS = {
+    "weight norm": nn.utils.parametrizations.weight_norm,
+    "old weight norm": nn.utils.weight_norm,
+    "spectral norm": nn.utils.parametrizations.spectral_norm,
+    "old spectral norm": nn.utils.spectral_norm,
+    "orthogonal": nn.utils.parametrizations.orthogonal,
+    "pruned": pruned,
+}
+
+
+@pytest.mark.parametrize("kind", NORMS)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_weights_that_are_computed_from_others_are_forgotten(kind):
+    image = torch.rand(2, 3, 8, 8)
+    weights = {}
+    for stage in ("trained", "logits", "all"):
+        module = normed(NORMS[kind])
+        if stage != "trained":
+            modes = [part.training for part in (module, module.first)]
+            randomise(module, stage)
+            assert modes == [part.training for part in (module, module.first)]
+        module.eval()(image)  # computes them
+        weights[stage] = {
+            name: getattr(module, name).weight.clone() for name in ("first", "second", "head")
+        }
+    for name, trained in weights["trained"].items():
+        forgotten = weights["all"][name]
+        assert torch.isfinite(forgotten).all()
+        assert not torch.isclose(forgotten, trained, rtol=1e-3, atol=0).any()
+        if name == "head":
+            assert torch.equal(weights["logits"][name], forgotten)
+        else:  # computed in evaluation mode, it is what it was
+            torch.testing.assert_close(weights["logits"][name], trained)
+
+
+class Scaled(nn.Module):
+    """Learnt values behind the last layer: a temperature, and a bias for each class."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.temperature = nn.Parameter(torch.tensor(4.0))
+        self.norm = nn.BatchNorm1d(5)
+
+    def forward(self, x):
+        return self.norm(self.inner(x)) * self.temperature
+
+
+def test_a_scale_behind_the_last_layer_does_not_stand_for_it(net):
+    module = Scaled(net).eval()
+    trained = copy.deepcopy(module)
+    assert randomise(module, "logits") == 3
+    assert not torch.isclose(module.inner.head.weight, trained.inner.head.weight).any()
+    assert torch.equal(module.inner.second.weight, trained.inner.second.weight)
+    assert float(module.temperature.detach()) != 4.0
+
+
+class Attention(nn.Module):
+    """As Vision Transformers have it: learnt tokens of the net itself, weights read by others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.randn(1, 1, 8))
+        self.stem = nn.Conv2d(3, 8, 16, 16)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.frozen = nn.BatchNorm1d(8, affine=False)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = self.stem(x).flatten(2).mT
+        x = torch.cat([self.token.expand(len(x), -1, -1), x], dim=1)
+        return self.head(self.frozen(self.attention(x, x, x, need_weights=False)[0][:, 0]))
+
+
+def test_in_all_no_value_that_is_computed_with_stays():
+    torch.manual_seed(0)
+    trained = Attention().eval()
+    trained.frozen.running_mean.normal_()
+    trained.frozen.running_var.uniform_(1, 2)
+    for parameter in trained.parameters():
+        nn.init.normal_(parameter)
+    logits, everything = copy.deepcopy(trained), copy.deepcopy(trained)
+    assert randomise(logits, "logits") == 1
+    assert changed(trained, logits) == {"head"}
+    randomise(everything, "all")
+    forgotten = everything.state_dict()
+    for name, value in trained.state_dict().items():
+        if value.is_floating_point():
+            assert not torch.isclose(forgotten[name], value).any(), name
+
+
+def test_frozen_statistics_are_forgotten():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), FrozenBatchNorm2d(4), nn.Flatten(), nn.Linear(64, 2))
+    for value in module[1].buffers():
+        value.uniform_(2, 3)
+    randomise(module, "all", side=4)
+    assert [float(v.mean()) for v in module[1].buffers()] == [1, 0, 0, 1]
+
+
+def test_what_has_only_one_value_is_drawn_too():
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.PReLU(), nn.Flatten(), nn.Linear(64, 2))
+    slope = nn.Parameter(torch.full((), 3.0))
+
+    class Slope(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.slope = slope
+
+        def forward(self, x):
+            return x * self.slope
+
+    module[1] = Slope()
+    randomise(module, "all", side=4)
+    assert 1 < float(slope.detach()) < 6
+    assert float(slope.detach()) != 3
+
+
+class Conv(nn.Conv2d):
+    """A layer whose `reset_parameters` is of its own kind."""
+
+    kind = ""
+
+    def reset_parameters(self, std=None):
+        if self.kind == "wants an argument":
+            std + 1
+        elif self.kind != "does nothing":
+            super().reset_parameters()
+
+
+def test_a_reset_that_does_nothing_is_made_up_for():
+    module = nn.Sequential(Conv(3, 4, 1), nn.Flatten(), nn.Linear(64, 2))
+    module[0].kind = "does nothing"
+    before = module[0].weight.clone()
+    randomise(module, "all", side=4)
+    assert not torch.isclose(module[0].weight, before).any()
+
+
+def test_a_reset_that_fails_is_said_by_the_name_of_its_layer():
+    module = nn.Sequential(Conv(3, 4, 1), nn.Flatten(), nn.Linear(64, 2))
+    module[0].kind = "wants an argument"
+    with pytest.raises(BadInput, match=r"^reset_parameters of 0 fails: unsupported operand"):
+        randomise(module, "all", side=4)
+
+
+def test_a_net_that_computes_with_other_values_than_its_parameters_is_refused():
+    class Elsewhere(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+            self.copied = [self.layer.weight.detach().clone()]
+
+        def forward(self, x):
+            return x.mean((2, 3)) @ self.copied[0].T + 0 * self.layer.bias
+
+    with pytest.raises(BadInput, match="its logits stay as they were"):
+        randomise(Elsewhere(), "all")
+
+
+def test_a_net_of_one_size_is_randomised_at_it():
+    flat = NetSpec("flat", lambda: nn.Sequential(nn.Flatten(), nn.Linear(108, 2)), input_size=6)
+    assert load_net(flat, "random:1", randomised="all").id == "flat~all"
