@@ -16,11 +16,11 @@ from pathlib import Path
 from xai_core.data.annotations import Flaw, load_annotations, parse
 from xai_core.data.classes import ClassMap
 from xai_core.data.coco import CocoDataSet
-from xai_core.data.select import Selection, select
+from xai_core.data.select import Selection, chosen_classes, select
 from xai_core.errors import DataMissing, UnknownChoice
-from xai_core.files import write_atomically
+from xai_core.files import printable, write_atomically
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the same selection would choose other samples, or keep them in another way."""
 
 RACY = 2.0  # seconds
@@ -50,7 +50,14 @@ def chosen(
     with suppress(OSError, ValueError, RecursionError, Flaw, UnknownChoice):  # damaged: made again
         return CocoDataSet(name, parse(path.read_bytes()), images, class_map)
     whole = CocoDataSet(name, load_annotations(annotations), images, class_map)
-    part = whole.subset(select(whole, selection, class_map))
+    for category in (None, *(set(selection.classes) & set(class_map.mapped))):
+        known = category is None or category in whole.annotations.categories.values()
+        if known and (reason := whole.why_none(category)):
+            raise DataMissing(f"{printable(str(annotations))} has no sample: {reason}")
+    samples, crowds = select(whole, selection, class_map), whole.crowds()
+    there = sorted({sample.category for sample in whole.samples()} | crowds.keys())
+    classes = chosen_classes(selection.classes, there)
+    part = whole.subset(samples, {c: n for c, n in crowds.items() if c in classes})
     _keep(path, part)
     return CocoDataSet(name, parse(part), images, class_map)
 

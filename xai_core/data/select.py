@@ -10,6 +10,7 @@ import numpy as np
 
 from xai_core.data.classes import ClassMap
 from xai_core.errors import BadInput, DataMissing, UnknownChoice
+from xai_core.files import printable
 from xai_core.types import DataSet, Sample
 
 STUDY_CLASSES = ("banana", "clock", "orange", "stop sign", "traffic light", "umbrella")
@@ -59,7 +60,9 @@ def select(data: DataSet, selection: Selection, class_map: ClassMap | None = Non
         Unsupported: a class that has no counterpart among the net's.
     """
     samples = data.samples()
-    classes = _classes(
+    if not samples:
+        raise DataMissing(f"{printable(data.name)} has no sample of any class")
+    classes = chosen_classes(
         selection.classes, sorted({sample.category for sample in samples}), class_map
     )
     candidates: dict[str, list[Sample]] = {category: [] for category in classes}
@@ -77,15 +80,26 @@ def select(data: DataSet, selection: Selection, class_map: ClassMap | None = Non
         chosen += _choose(data, group, selection, _generator(selection.seed, category))
     if not chosen:
         raise DataMissing(
-            f"{data.name} has no sample of {', '.join(classes)} whose mask covers "
+            f"{printable(data.name)} has no sample of {', '.join(map(printable, classes))} whose mask covers "
             f"{selection.min_area:.0%} to {selection.max_area:.0%} of its image"
         )
     return sorted(chosen)
 
 
-def _classes(
-    asked: Sequence[str], there: Sequence[str], class_map: ClassMap | None
+def chosen_classes(
+    asked: Sequence[str], there: Sequence[str], class_map: ClassMap | None = None
 ) -> Sequence[str]:
+    """The classes of a run.
+
+    Args:
+        asked: see `Selection`.
+        there: that the data has.
+        class_map: see `select`.
+
+    Raises:
+        UnknownChoice: a class that the data doesn't have.
+        Unsupported: a class that has no counterpart among the net's.
+    """
     for category in set(asked) - {ALL, *there}:
         if class_map and category in class_map.classes:
             class_map.indices(category)  # says why it has no counterpart, if so
