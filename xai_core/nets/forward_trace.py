@@ -43,9 +43,9 @@ def trace_forward(module: nn.Module, size: int) -> Trace:
         BadInput: the forward pass fails at this size, or gives no tensor.
     """
     parameter = next((p for p in module.parameters() if p.is_floating_point()), torch.zeros(()))
-    noise = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
     devices = [parameter.device] if parameter.is_cuda else []
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices):
+        noise = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
         image = noise.to(parameter.device, parameter.dtype).requires_grad_().clone()
         operations = _Operations(image)
         with _left_as_it_was(module), _watched(module, operations) as runs:
@@ -61,7 +61,7 @@ def trace_forward(module: nn.Module, size: int) -> Trace:
     return Trace(operations.values.get(id(logits)), logits.shape[-1] if logits.ndim else 0, runs)
 
 
-class _Operations(TorchDispatchMode):
+class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes down every operation on what depends on the image.
 
     Attributes:
@@ -70,7 +70,7 @@ class _Operations(TorchDispatchMode):
     """
 
     def __init__(self, image: Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.values: dict[int, Value] = {}
         self.count = 0
         self._tensors: dict[int, Tensor] = {}  # held, so that no id is used twice

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -34,11 +34,13 @@ class Axes:
         pure: axes of positions alone: (2, 3) in a map, (2,) after ``flatten(2)``.
         mixed: axes of positions and channels together, as after ``flatten(1)``.
         lost: it has positions, but nobody knows where.
+        pairs: its pure axes are pairs of positions, as in an attention matrix.
     """
 
     pure: tuple[int, ...] = ()
     mixed: tuple[int, ...] = ()
     lost: bool = False
+    pairs: bool = False
 
     def __bool__(self) -> bool:
         """Whether there are any."""
@@ -48,7 +50,7 @@ class Axes:
         """The same ones elsewhere; those that go nowhere are gone."""
         pure = tuple(sorted(to[axis] for axis in self.pure if axis in to))
         mixed = tuple(sorted(to[axis] for axis in self.mixed if axis in to))
-        return Axes(pure, mixed, self.lost)
+        return Axes(pure, mixed, self.lost, self.pairs and len(pure) > 1)
 
 
 NOWHERE, LOST, MAP, CHANNELS_LAST = Axes(), Axes(lost=True), Axes((2, 3)), Axes((1, 2))
@@ -145,7 +147,8 @@ def _product(op: str, spatial: Mapping[str, Value], rank: int) -> Axes:
     if right is not None and op != "linear" and op != "mv":
         last = len(right.shape) - 1
         more = right.axes.moved({last: rank - 1} | ({0: 0} if last == 2 else {}))
-        axes = _union(axes, more)
+        both = bool(axes.pure and set(more.pure) - set(axes.pure))
+        axes = replace(_union(axes, more), pairs=both)
     return axes
 
 
@@ -193,7 +196,7 @@ def _reshaped(value: Value, shape: Sequence[int]) -> Axes:
             if len(split) > 2 or (len(split) == 2 and len(value.axes.pure) == 2 and len(wide) < 2):
                 return LOST  # windows
             pure += split
-    return Axes(tuple(pure), tuple(mixed))
+    return Axes(tuple(pure), tuple(mixed), pairs=value.axes.pairs)
 
 
 def _groups(before: Sequence[int], after: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
@@ -236,8 +239,8 @@ def _covers(size: Sequence[int], arguments: Mapping[str, Any], op: str) -> bool:
         weight: Tensor = arguments["weight"]
         alone = not any(arguments["padding"]) and all(s == 1 for s in arguments["stride"])
         return alone and math.prod(size) > 1 and tuple(weight.shape[2:]) == tuple(size)
-    kernel = arguments.get("kernel_size", [1])
-    return math.prod(size) > 1 and all(
+    kernel, padding = arguments.get("kernel_size", [1]), arguments.get("padding", [0])
+    return not any(padding) and all(
         k >= s for k, s in zip([*kernel, *kernel][:2], size, strict=True)
     )
 
@@ -264,4 +267,5 @@ def _joined(axes: Axes, spatial: Mapping[str, Value]) -> Axes:
 
 def _union(a: Axes, b: Axes) -> Axes:
     mixed = tuple(sorted({*a.mixed, *b.mixed}))
-    return Axes(tuple(sorted({*a.pure, *b.pure} - {*mixed})), mixed)
+    pure = tuple(sorted({*a.pure, *b.pure} - {*mixed}))
+    return Axes(pure, mixed, pairs=a.pairs or b.pairs)

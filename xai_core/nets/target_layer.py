@@ -12,7 +12,8 @@ from xai_core.nets.positions import CHANNELS_LAST, PRODUCTS, RESHAPES, Value
 
 _LAYOUT = RESHAPES | {
     *("permute", "transpose", "t", "expand", "clone", "alias", "detach", "_to_copy"),
-    *("slice", "split", "split_with_sizes", "constant_pad_nd", "topk", "sort", "gather"),
+    *("slice", "select", "split", "split_with_sizes", "unbind", "constant_pad_nd"),
+    *("topk", "sort", "gather"),
 }
 """Operations that give the same values elsewhere, or fewer of them."""
 
@@ -72,14 +73,15 @@ class _Search:
         self._runs = trace.runs
         self._classes = classes
         self._logits = trace.logits
-        self._pooled: list[Value] = []
-        behind = [] if trace.logits is None or trace.logits.axes else [trace.logits]
-        for value in behind:  # the list grows: all that has no positions any more
-            for source in value.inputs.values():
-                where = self._pooled if source.axes else behind
-                if source not in where:
-                    where.append(source)
-        self._linear_behind = any(map(_is_linear_layer, behind))
+        behind = {} if trace.logits is None or trace.logits.axes else {trace.logits: None}
+        queue = [*behind]
+        for value in queue:  # it grows: all between the last pooling and the logits
+            new = [v for v in value.inputs.values() if not v.axes and v not in behind]
+            behind.update(dict.fromkeys(new))
+            queue += dict.fromkeys(new)
+        self._found: dict[tuple[Value, bool], list[Value]] = {}
+        self._poolings = [value for value in queue if value.spatial]
+        self._linear_behind = any(map(_is_linear_layer, queue))
 
     def layer(self) -> str:
         """Its name; raises `Unsupported` with the reason and the layers that are near."""
@@ -98,13 +100,28 @@ class _Search:
     def _last_maps(self) -> list[Value]:
         if self._logits is not None and self._logits.axes.lost:
             raise _Unclear(self._logits, "what its logits are reduced from can't be followed")
-        found = [m for value in self._pooled for m in self._maps(value, self._linear_behind)]
+        found: list[Value] = []
+        stopped: list[_Unclear] = []
+        for value in self._poolings:
+            try:
+                found += self._together(value, _attended(value), self._linear_behind)
+            except _Unclear as unclear:
+                if not _is_weights(value.spatial[0]):
+                    raise
+                stopped.append(unclear)
+        if stopped and not found:
+            raise stopped[0]
         maps = list(dict.fromkeys(found))
-        features = [value for value in maps if value.shape[1] > 1]
-        return features or maps  # a map of one channel beside others is one of weights
+        return [value for value in maps if not _is_weights(value)] or maps
 
     def _maps(self, value: Value, linear_behind: bool) -> list[Value]:
         """The outputs of layers that a value with positions is a pooled or reshaped form of."""
+        key = value, linear_behind
+        if key not in self._found:
+            self._found[key] = self._search(value, linear_behind)
+        return self._found[key]
+
+    def _search(self, value: Value, linear_behind: bool) -> list[Value]:
         if value.op == "image" or value.op in _COMPARISONS:
             return []
         above = _pooled_map(value)
@@ -117,7 +134,10 @@ class _Search:
             return [value]
         if value.op in PRODUCTS and value.weight:  # a linear layer at each position
             linear_behind = True
-        sources = self._sources(value)
+        return self._together(value, self._sources(value), linear_behind)
+
+    def _together(self, value: Value, sources: list[Value], linear_behind: bool) -> list[Value]:
+        """The layers of an operation's inputs; beside features, weights may be anything."""
         found: list[Value] = []
         stopped: list[_Unclear] = []
         for source in sources:
@@ -125,7 +145,7 @@ class _Search:
                 found += self._maps(source, linear_behind)
             except _Unclear as unclear:
                 stopped.append(unclear)
-        weighted = value.op == "mul" or value.op in PRODUCTS  # weights may be anything
+        weighted = value.op == "mul" or value.op in PRODUCTS
         if stopped and not (weighted and found):
             raise stopped[0]
         return found
@@ -136,9 +156,8 @@ class _Search:
         if value.op in _LAYOUT or (value.op in _JOINS and (len(spatial) > 1 or not value.is_map)):
             return spatial
         if value.op == "div":
-            spatial = [source for name, source in value.inputs.items() if name == "self"]
-        if "value" in value.inputs and "query" in value.inputs:
-            spatial = [value.inputs["value"]]
+            spatial = [v for name, v in value.inputs.items() if name == "self" and v.axes]
+        spatial = [source for source in _attended(value) if source in spatial]
         flat = bool(value.axes.mixed)
         if (
             value.op in _PART_OF_POOLING
@@ -146,14 +165,14 @@ class _Search:
             or (value.op in _ACTIVATIONS and (value.is_map or flat))
             or (value.op in _NORMS and flat)
             or ("query" in value.inputs)
-        ) and any(source.axes for source in spatial):
-            return [source for source in spatial if source.axes]
+        ) and spatial:
+            return spatial
         raise _Unclear(value, self._reason(value))
 
     def _reason(self, value: Value) -> str:
         if value.axes.lost:
             return "what its final pooling reads can't be followed to a layer"
-        if value.axes == CHANNELS_LAST:
+        if value.axes == CHANNELS_LAST and len(value.shape) == 4:
             return "what its final pooling reads has its channels last"
         if not value.is_map:
             return _NOTHING
@@ -202,6 +221,18 @@ def _pooled_map(value: Value) -> Value | None:
         fewer = source.shape[2] * source.shape[3] > value.shape[2] * value.shape[3]
         return source if fewer and source.shape[1] == value.shape[1] else None
     return source if len(value.axes.pure) == 1 and value.op not in _LAYOUT else None
+
+
+def _attended(value: Value) -> list[Value]:
+    """The inputs with positions; of an attention, what it weighs."""
+    if "query" in value.inputs and "value" in value.inputs:
+        return [value.inputs["value"]]
+    return value.spatial
+
+
+def _is_weights(value: Value) -> bool:
+    """Whether a map has one channel: beside others, it says how much each position counts."""
+    return value.is_map and value.shape[1] == 1
 
 
 def _is_linear_layer(value: Value) -> bool:
