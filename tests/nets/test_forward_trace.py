@@ -95,7 +95,7 @@ def test_the_net_and_the_generators_are_left_as_they_were(step, training):
     net.fc.eval()
     before, seed = state(net), torch.get_rng_state()
     if step is fails:
-        with pytest.raises(BadInput, match='^its forward pass failed at 8x8: "the user\'s bug"$'):
+        with pytest.raises(BadInput, match=r'^its forward pass failed at 8x8: "the user\'s bug"$'):
             trace_forward(net, 8)
     else:
         trace_forward(net, 8)
