@@ -140,3 +140,18 @@ def test_a_view_of_what_is_changed_in_place_changes_too():
     logits = trace_forward(net, 8).logits
     assert logits is not None
     assert "relu" in {value.op for value in logits.above()}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script. is deprecated")
+def test_the_pass_is_one_of_evaluation_whatever_the_mode():
+    seen = []
+
+    def step(net, f):
+        seen.extend(child.training for child in net.modules())
+        return f
+
+    net = Net(step).train()
+    net.scripted = torch.jit.script(nn.Sequential(nn.Conv2d(4, 4, 1), nn.Dropout()))
+    trace_forward(net, 8)
+    assert not any(seen)
+    assert all(child.training for child in net.modules())

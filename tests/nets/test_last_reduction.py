@@ -150,7 +150,7 @@ class Net(nn.Module):
         self.attention = nn.MultiheadAttention(C, 2)
         self.place = nn.Parameter(torch.randn(65, 1, C))
         self.gem = GeM()
-        self.norm = nn.BatchNorm1d(C)
+        self.norm, self.flat = nn.BatchNorm1d(C), nn.LazyBatchNorm1d()
         self.lp = nn.LPPool2d(2, 4)
         self.scores = nn.Conv2d(C, classes, 1)
 
@@ -261,6 +261,10 @@ SPELLINGS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "the middle position": lambda n, f: n.fc(f[:, :, f.shape[2] // 2, f.shape[3] // 2]),
     "flatten, linear": lambda n, f: n.wide(f.flatten(1)),
     "flatten, relu, linear": lambda n, f: n.wide(f.flatten(1).relu()),
+    "flatten, norm, linear": lambda n, f: n.wide(n.flat(f.flatten(1))),
+    "scores, mean as a product": lambda n, f: (
+        n.scores(f).flatten(2) @ torch.full((f[0, 0].numel(), 1), 0.1)
+    )[..., 0],
     "pooled to 2x2, flatten, linear": lambda n, f: n.wide(F.adaptive_avg_pool2d(f, 2).flatten(1)),
     "max-pooling, flatten, linear": lambda n, f: n.wide(F.max_pool2d(f, 2).flatten(1)),
     "mean, norm, linear": lambda n, f: n.fc(n.norm(f.mean((2, 3)))),
@@ -290,7 +294,15 @@ def test_the_layer_is_that_of_plain_global_average_pooling(head):
     assert found == EXPECTED
 
 
-@pytest.mark.parametrize("spelling", ["mean((2, 3))", "flatten, linear", "scores, then mean"])
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "mean((2, 3))",
+        "flatten, linear",
+        "scores, then mean",
+        "linear at each position, then mean",
+    ],
+)
 def test_as_many_channels_as_classes_change_nothing(spelling):
     head = SPELLINGS[spelling]
     found = {name: found_in(build(), head, classes=C) for name, (build, _) in BACKBONES.items()}
@@ -427,6 +439,22 @@ def test_where_no_layer_or_several_would_do_the_reason_names_them(net, reason):
         find_target_layer(net.eval(), size=SIZE)
 
 
+def self_attention(net: nn.Module, x: Tensor) -> Tensor:
+    t = net.two(net.one(x)).flatten(2).transpose(1, 2)[:, None]  # one head
+    return net.fc((net.soft(t @ t.transpose(2, 3)) @ t).mean((1, 2)))
+
+
+def asked(net: nn.Module, x: Tensor) -> Tensor:
+    f = net.one(x)
+    query, key = (m.flatten(2).permute(2, 0, 1) for m in (f, net.two(f)))
+    return net.fc(net.attention(query, key, key, need_weights=False)[0].mean(0))
+
+
+def depth_of_space(net: nn.Module, x: Tensor) -> Tensor:
+    f = net.two(net.one(x)).reshape(1, C, 4, 2, 4, 2).permute(0, 1, 3, 5, 2, 4)
+    return net.fc(gap(net.last(f.reshape(1, 4 * C, 4, 4))))
+
+
 def in_parts(pooled: Tensor) -> Tensor:
     values = torch.zeros(1, C)
     values[:, :2] = pooled[:, :2]
@@ -456,11 +484,16 @@ FOUND: dict[str, tuple[nn.Module, str]] = {
         "two",
     ),
     "self-attention with a named softmax": (
-        Custom(
-            lambda n, x: n.fc((n.soft((t := n.two(n.one(x)).flatten(2).mT) @ t.mT) @ t).mean(1)),
-            soft=nn.Softmax(-1),
-        ),
+        Custom(self_attention, soft=nn.Softmax(-1)),
         "two",
+    ),
+    "attention that another stage asks for": (
+        Custom(asked, attention=nn.MultiheadAttention(C, 2)),
+        "two",
+    ),
+    "a convolution behind positions that nobody can follow": (
+        Custom(depth_of_space, last=nn.Conv2d(4 * C, C, 1)),
+        "last",
     ),
     "pooled features are written into a buffer": (
         Custom(lambda n, x: n.fc(torch.zeros(1, C).copy_(gap(n.two(n.one(x)))))),

@@ -65,3 +65,10 @@ def test_layouts_are_followed_or_lost_never_wrong(steps):
             assert constant_along(which, axis)
     if value.axes == MAP and where.ndim == 4:
         assert sorted(where.shape[2:]) == [H, W]
+
+
+def test_a_map_of_other_rows_is_no_map_any_more():
+    module = Layout([("split", 2), ("merge", 3)])  # (1, C, 2, 2 w)
+    value = trace_forward(module, H).logits
+    assert value is not None
+    assert (value.shape, value.axes) == ((1, CHANNELS, 2, 2 * W), LOST)

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from xai_core.errors import BadInput, first_line
@@ -192,7 +193,7 @@ def _watched(module: nn.Module, operations: _Operations) -> Iterator[Counter[str
     handles = []
     try:
         for name, child in module.named_modules():
-            if name:
+            if name and not isinstance(child, torch.jit.ScriptModule):  # these take no hooks
                 handles.append(child.register_forward_pre_hook(before))
                 handles.append(child.register_forward_hook(after(name)))
         yield runs
@@ -216,7 +217,8 @@ def _pools(module: nn.Module, source: Value, value: Value) -> bool:
 def _left_as_it_was(module: nn.Module) -> Iterator[None]:
     """Evaluation mode within; modes, attributes and buffers are given back afterwards."""
     held = [(child, dict(vars(child)), _tables(child)) for child in module.modules()]
-    buffers = [(b, b.detach().clone()) for b in module.buffers() if not (b.is_meta or b.is_sparse)]
+    readable = (b for b in module.buffers() if not (is_lazy(b) or b.is_meta or b.is_sparse))
+    buffers = [(b, b.detach().clone()) for b in readable]
     training = [child for child in module.modules() if child.training]
     for child in training:  # `eval()` may do more than that in a user's module
         child.training = False

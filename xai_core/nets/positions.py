@@ -193,8 +193,8 @@ def _reshaped(value: Value, shape: Sequence[int]) -> Axes:
             mixed += [i for i in after if shape[i] > 1] or after[-1:]
         elif all(i in value.axes.pure for i in wide) and wide:
             split = [i for i in after if shape[i] > 1] or after[-len(wide) :]
-            if len(split) > 2 or (len(split) == 2 and len(value.axes.pure) == 2 and len(wide) < 2):
-                return LOST  # windows
+            if len(split) > 1 and (len(split) > 2 or len(wide) > 1 or len(value.axes.pure) > 1):
+                return LOST  # windows: only one axis of all positions has two to be split into
             pure += split
     return Axes(tuple(pure), tuple(mixed), pairs=value.axes.pairs)
 
@@ -228,7 +228,7 @@ def _convolved(value: Value, arguments: Mapping[str, Any], op: str, shape: Seque
         return LOST
     if tuple(shape[2:]) == (1, 1) and _covers(value.shape[2:], arguments, op):
         return NOWHERE
-    return MAP if value.axes.lost else value.axes
+    return MAP
 
 
 def _covers(size: Sequence[int], arguments: Mapping[str, Any], op: str) -> bool:
