@@ -7,27 +7,44 @@ except at a ReLU, which obeys a rule, and at a maximum, which goes to the first 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
-
-from tests.reference.relu import TwinRelu
 
 Values = dict[str, Tensor]
 """Parameters and buffers by name, in float64."""
 
 
+class _Relu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, run: Run) -> Tensor:
+        ctx.save_for_backward(z.clone())
+        ctx.run = run
+        return torch.where(z > 0, z, torch.zeros_like(z))
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
+        (z,) = ctx.saved_tensors
+        passes = {
+            "plain": z > 0,
+            "deconvolution": g > 0,
+            "guided": (z > 0) & (g > 0),
+        }[ctx.run.rule]
+        return torch.where(passes, g, torch.zeros_like(g)), None
+
+
 class Run:
-    """One forward pass of a twin under one ReLU rule.
+    """One forward pass of a twin, whose ReLUs obey one rule after the other on the way back.
 
     Attributes:
-        rule: of `tests.reference.relu`.
+        rule: of `tests.reference.relu.RULES`; may change from one backward pass to the next.
         f: what the twin marked as the output of the target layer.
         margin: how near the nearest value came to a switch, relative to the size of such values.
     """
 
-    def __init__(self, rule: str) -> None:
-        self.rule = rule
+    def __init__(self) -> None:
+        self.rule = "plain"
         self.f: Tensor | None = None
         self.margin = float("inf")
 
@@ -37,7 +54,7 @@ class Run:
 
     def relu(self, z: Tensor) -> Tensor:
         self._near(z)
-        return TwinRelu.apply(z, self.rule)
+        return _Relu.apply(z, self)
 
     def first_max(self, values: Tensor, dim: int = 0) -> Tensor:
         """The maximum over a dimension; its gradient goes to the first of equals."""
@@ -111,12 +128,8 @@ def conv(
     parts = []
     for g in range(groups):
         own, kernel = x[:, g * inputs : (g + 1) * inputs], weight[g * outputs : (g + 1) * outputs]
-        total: Tensor | None = None
-        for dy, dx, seen in windows(own, kernel.shape[2:], stride, dilation):
-            part = torch.einsum("oi,bihw->bohw", kernel[:, :, dy, dx], seen)
-            total = part if total is None else total + part
-        assert total is not None
-        parts.append(total)
+        seen = torch.stack([s for _, _, s in windows(own, kernel.shape[2:], stride, dilation)], 2)
+        parts.append(torch.einsum("oik,bikhw->bohw", kernel.flatten(2), seen))
     out = torch.cat(parts, 1)
     return out if bias is None else out + bias[:, None, None]
 
