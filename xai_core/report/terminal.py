@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tabulate import tabulate
 
+from xai_core.files import printable
 from xai_core.report.markdown import headline_rows
 from xai_core.report.recognition import nothing_recognised, sentences
 from xai_core.report.summary import Summary
@@ -31,4 +32,4 @@ def render(summary: Summary) -> str:
         f"{state}{summary.computed} records of {summary.planned} planned, "
         f"{skipped} skipped, {failed} failed"
     )
-    return "\n".join(lines)
+    return "\n".join(printable(line) for text in lines for line in text.split("\n"))
