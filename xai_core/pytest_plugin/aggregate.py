@@ -63,6 +63,7 @@ class Aggregator:
         self._gate = gate
         self._planned: dict[str, None] = {}
         self._explained: set[str] = set()
+        self._asked = False  # for records, as far as this process knows
         self._cells = 0
         self._passed: set[Cell] = set()
         self._gaps: dict[Cell, tuple[str, str]] = {}  # cell: (skipped or failed, reason)
@@ -80,7 +81,8 @@ class Aggregator:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Remember what will run in this process."""
         self._planned |= dict.fromkeys(item.nodeid for item in session.items)
-        if any(cell_of(item) for item in session.items) and not is_dry(self._config):
+        self._asked = any(cell_of(item) for item in session.items)
+        if self._asked and not is_dry(self._config):
             self._open()
 
     @pytest.hookimpl(optionalhook=True)
@@ -130,8 +132,9 @@ class Aggregator:
         unexplained = sorted(self._planned.keys() - self._explained)
         if self._interrupted is None and (session.shouldstop or session.shouldfail):
             self._interrupted = printable(str(session.shouldstop or session.shouldfail))
-        has_parts = bool(self._planned) and (self._run.folder / PARTS).is_dir()
-        if self._passed or self._gaps or has_parts:
+        has_parts = (self._run.folder / PARTS).is_dir()
+        ended_early = (self._asked or self._interrupted) and has_parts
+        if self._passed or self._gaps or ended_early:
             try:
                 self._report(unexplained)
             except (OSError, pytest.UsageError) as error:
@@ -147,7 +150,7 @@ class Aggregator:
                     if self._run.options.resume
                     else "no record was computed: the gate has nothing to compare"
                 )
-            if not self._run.options.resume:
+            if not (self._run.options.resume or has_parts):
                 discard(self._run.folder)
         lost = self._passed - self._summary.cells if self._summary else ()
         if lost:
