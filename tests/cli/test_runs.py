@@ -72,7 +72,7 @@ def test_a_run_from_somebody_else_writes_nothing_elsewhere_and_its_page_runs_not
 ):
     """Whatever its records, its summary and its folders are made to be."""
     monkeypatch.setattr("xai_core.report.charts.chart._UNDATED", {"svg": {"Date": None}})
-    monkeypatch.setattr("xai_core.report.gallery.KINDS", ("png",))
+    monkeypatch.setattr("xai_core.report.gallery.KINDS", ("svg",))
     victim, run = tmp_path / "victim", tmp_path / "run"
     victim.mkdir()
     path = f"x/{UP}{victim}/y"
@@ -104,7 +104,7 @@ def test_a_run_from_somebody_else_writes_nothing_elsewhere_and_its_page_runs_not
     assert main(["report", str(run)]) == 0, capsys.readouterr().err
     assert list(victim.iterdir()) == []
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run", "victim"]
-    assert len(list((run / "gallery").glob("net-*.png"))) == 2
+    assert len(list((run / "gallery").glob("net-*.svg"))) == 2
     assert all(p.is_relative_to(run) for p in run.rglob("*"))
     page = Tags()
     page.feed((run / "report.html").read_text())
