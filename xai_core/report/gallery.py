@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from xai_core.files import file_name
 from xai_core.report import previews as kept
 from xai_core.report import tiles
 from xai_core.report.charts import parts
@@ -71,7 +72,7 @@ def write(summary: Summary, previews: Path, folder: Path) -> list[Path]:
     paths = []
     with rc_context(STYLE):
         for name, figure in _figures(table, summary, load):
-            paths += [save(figure, folder / f"{name}.{kind}") for kind in KINDS]
+            paths += [save(figure, folder / f"{file_name(name)}.{kind}") for kind in KINDS]
     return paths
 
 

@@ -71,6 +71,7 @@ class Summary:
         timings: of single methods, from pytest-benchmark.
         no_timings: why there are none.
         provenance: heading to sentence or value, in order.
+        session: of the run that wrote this: 1, and one more each time that it was resumed.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Summary:
     timings: Sequence[Timing] = ()
     no_timings: str = ""
     provenance: Mapping[str, str] = field(default_factory=dict)
+    session: int = 1
 
     @property
     def cells(self) -> set[tuple[str, str, str, str]]:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from xai_core.files import file_name
 from xai_core.report.charts import marks, parts
 from xai_core.report.charts.chart import Chart
 from xai_core.report.charts.sheet import (
@@ -91,7 +92,7 @@ def per_net(table: pd.DataFrame, summary: Summary) -> list[Chart]:
             for net, random, own in parts.by_net(part)
         ]
         title = f"Mean concentration P per net, {parts.sizes(part)}"
-        charts.append(_chart(f"nets-{size}", title, panels, part, summary))
+        charts.append(_chart(f"nets-{file_name(size)}", title, panels, part, summary))
     return charts
 
 
