@@ -19,7 +19,6 @@ from msgspec import UNSET, Raw, Struct
 
 from xai_core.data.reading import read
 from xai_core.errors import BadInput, DataMissing, first_line
-from xai_core.files import printable
 
 PREFERRED = "instances_train2017.json"
 """The study's annotation file: taken where a folder has several."""
@@ -91,7 +90,7 @@ class Annotations:
         """
         found = []
         for number, entry in enumerate(self.objects[image_id, category], 1):
-            where = f"annotation {number} of {printable(category)!r} in image {image_id}"
+            where = f"annotation {number} of {category!r} in image {image_id}"
             annotation = _parsed(entry, where)
             crowd = annotation.get("iscrowd", 0)
             if crowd not in (0, 1, None, "0", "1"):
@@ -155,11 +154,10 @@ def load_annotations(path: Path) -> Annotations:
     try:
         return parse(read(path, MAX_BYTES))
     except Flaw as flaw:
-        where = printable(str(path))
-        raise DataMissing(f"{where} is not in COCO's format: it {flaw}") from None
+        raise DataMissing(f"{path} is not in COCO's format: it {flaw}") from None
     except (OSError, ValueError, RecursionError) as error:
-        where, reason = printable(str(path)), getattr(error, "strerror", None) or first_line(error)
-        raise DataMissing(f"{where} can't be read as COCO annotations: {reason}") from error
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise DataMissing(f"{path} can't be read as COCO annotations: {reason}") from error
 
 
 class Flaw(Exception):
@@ -224,7 +222,7 @@ def _decode(decoder: msgspec.json.Decoder[_Head], content: bytes | Raw) -> _Head
         return decoder.decode(content)
     except (msgspec.ValidationError, UnicodeDecodeError) as error:
         needs = f"needs the lists {', '.join(PARTS)}, of objects"
-        raise Flaw(f"{needs}: {printable(first_line(error))}") from None
+        raise Flaw(f"{needs}: {first_line(error)}") from None
 
 
 def _whole(part: str, key: str, value: object) -> int:

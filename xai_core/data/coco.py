@@ -21,7 +21,6 @@ from xai_core.data.classes import ClassMap
 from xai_core.data.images import MAX_PIXELS, decode, read_image
 from xai_core.data.segmentation import rasterise
 from xai_core.errors import BadInput
-from xai_core.files import printable
 from xai_core.types import Sample
 
 if TYPE_CHECKING:
@@ -82,7 +81,9 @@ class CocoDataSet:
                 "by letter; --class-map says which outputs of the net mean others"
             )
         if any(name in wanted for _, name in self.annotations.crowds):
-            return f"all annotations of {_named(wanted)} have iscrowd 1: they mark crowds, no object"
+            return (
+                f"all annotations of {_named(wanted)} have iscrowd 1: they mark crowds, no object"
+            )
         return f"no image has an annotation of {_named(wanted)}"
 
     def image(self, sample: Sample) -> Image:
@@ -153,5 +154,5 @@ class CocoDataSet:
 
 
 def _named(categories: Iterable[str], most: int = 12) -> str:
-    names = sorted(printable(name) for name in categories)
+    names = sorted(categories)
     return ", ".join(names[:most] + ["..."] * (len(names) > most))

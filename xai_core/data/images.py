@@ -13,7 +13,6 @@ import PIL.ImageOps
 
 from xai_core.data.reading import read
 from xai_core.errors import BadInput, first_line
-from xai_core.files import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,8 +41,7 @@ def read_image(path: Path) -> bytes:
     try:
         return read(path, MAX_BYTES)
     except OSError as error:
-        name = printable(path.name)
-        raise BadInput(f"image {name} can't be read: {error.strerror}") from error
+        raise BadInput(f"image {path.name} can't be read: {error.strerror}") from error
 
 
 def decode(
@@ -65,7 +63,6 @@ def decode(
             pixels whose brightness is not known (floating-point, 32 bits, 16 bits of which less
             than a quarter of the range is used).
     """
-    name = printable(name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
@@ -88,7 +85,7 @@ def decode(
         known = ", ".join(FORMATS)
         raise BadInput(f"image {name} can't be decoded: it is none of {known}") from error
     except Exception as error:  # a damaged file makes decoders raise anything
-        raise BadInput(f"image {name} can't be decoded: {printable(first_line(error))}") from error
+        raise BadInput(f"image {name} can't be decoded: {first_line(error)}") from error
 
 
 def shapes(image: PIL.Image.Image) -> tuple[tuple[int, int], tuple[int, int] | None]:
@@ -116,7 +113,8 @@ def _check_shape(
         return
     if shape not in (stored, turned):
         raise BadInput(
-            f"image {name} is {stored[1]}x{stored[0]}, but its annotation says {shape[1]}x{shape[0]}"
+            f"image {name} is {stored[1]}x{stored[0]}, "
+            f"but its annotation says {shape[1]}x{shape[0]}"
         )
     if stored == turned:
         raise BadInput(

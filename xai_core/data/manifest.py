@@ -43,7 +43,7 @@ def chosen(
         UnknownChoice: the file has no such class or image.
         Unsupported: a class has no counterpart.
     """
-    name = annotations.stem
+    name = printable(annotations.stem)
     classes = sorted((k, list(v)) for k, v in class_map.classes.items())
     what = [FORMAT, _sha256(annotations, kept), asdict(selection), classes]
     path = kept / f"{hashlib.sha256(json.dumps(what).encode()).hexdigest()}.json"
@@ -53,7 +53,7 @@ def chosen(
     for category in (None, *(set(selection.classes) & set(class_map.mapped))):
         known = category is None or category in whole.annotations.categories.values()
         if known and (reason := whole.why_none(category)):
-            raise DataMissing(f"{printable(str(annotations))} has no sample: {reason}")
+            raise DataMissing(f"{annotations} has no sample: {reason}")
     samples, crowds = select(whole, selection, class_map), whole.crowds()
     there = sorted({sample.category for sample in whole.samples()} | crowds.keys())
     classes = chosen_classes(selection.classes, there)

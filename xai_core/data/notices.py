@@ -18,7 +18,7 @@ MOST_NAMED = 5
 
 
 def notices(data: CocoDataSet, samples: Iterable[Sample]) -> list[str]:
-    """Sentences about samples that are left out, and images that are not taken as viewers show them.
+    """Sentences about samples that are left out, and images with an orientation that turns them.
 
     Args:
         data: the annotation file, or the chosen part of it.

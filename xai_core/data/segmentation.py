@@ -11,7 +11,6 @@ import numpy as np
 from pycocotools import mask as rle
 
 from xai_core.errors import BadInput, first_line
-from xai_core.files import printable
 
 if TYPE_CHECKING:
     from xai_core.types import Mask
@@ -32,7 +31,7 @@ def rasterise(annotation: Mapping[str, Any], height: int, width: int) -> Mask:
         BadInput: it has no segmentation, or one that can't be read.
     """
     segmentation = annotation.get("segmentation")
-    where = printable(f"annotation {annotation.get('id')} of image {annotation.get('image_id')}")
+    where = f"annotation {annotation.get('id')} of image {annotation.get('image_id')}"
     if not segmentation:
         raise BadInput(f"{where} has no segmentation")
     try:
@@ -47,7 +46,7 @@ def rasterise(annotation: Mapping[str, Any], height: int, width: int) -> Mask:
             warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools' own, with numpy 2
             mask = rle.decode(encoded)
     except (ArithmeticError, TypeError, ValueError, MemoryError) as error:
-        reason = printable(first_line(error))
+        reason = first_line(error)
         raise BadInput(f"{where} has a segmentation that can't be read: {reason}") from error
     return np.asarray(mask, dtype=np.bool_)
 

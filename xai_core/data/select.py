@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from xai_core.data.classes import ClassMap
+from xai_core.data.masks import as_bool
 from xai_core.errors import BadInput, DataMissing, UnknownChoice
-from xai_core.files import printable
 from xai_core.types import DataSet, Sample
 
 STUDY_CLASSES = ("banana", "clock", "orange", "stop sign", "traffic light", "umbrella")
@@ -61,7 +61,7 @@ def select(data: DataSet, selection: Selection, class_map: ClassMap | None = Non
     """
     samples = data.samples()
     if not samples:
-        raise DataMissing(f"{printable(data.name)} has no sample of any class")
+        raise DataMissing(f"{data.name} has no sample of any class")
     classes = chosen_classes(
         selection.classes, sorted({sample.category for sample in samples}), class_map
     )
@@ -80,7 +80,7 @@ def select(data: DataSet, selection: Selection, class_map: ClassMap | None = Non
         chosen += _choose(data, group, selection, _generator(selection.seed, category))
     if not chosen:
         raise DataMissing(
-            f"{printable(data.name)} has no sample of {', '.join(map(printable, classes))} whose mask covers "
+            f"{data.name} has no sample of {', '.join(classes)} whose mask covers "
             f"{selection.min_area:.0%} to {selection.max_area:.0%} of its image"
         )
     return sorted(chosen)
@@ -122,7 +122,7 @@ def _choose(
 
 def _fits(data: DataSet, sample: Sample, selection: Selection) -> bool:
     try:
-        share = float(data.mask(sample).mean())
+        share = float(as_bool(data.mask(sample)).mean())
     except BadInput:
         return True
     return selection.min_area <= share <= selection.max_area

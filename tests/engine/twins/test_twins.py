@@ -17,7 +17,20 @@ import torch
 
 from tests.engine.twins.harness import CHANGES, SIZES, Case, Examined
 
-GROUPS = ("spelling", "place", "head", "pooling", "norm", "stem", "buffers", "control_flow", "stop_gradient", "sharing", "wrappers", "nonlinear")
+GROUPS = (
+    "spelling",
+    "place",
+    "head",
+    "pooling",
+    "norm",
+    "stem",
+    "buffers",
+    "control_flow",
+    "stop_gradient",
+    "sharing",
+    "wrappers",
+    "nonlinear",
+)
 TABLE: list[tuple[str, Case]] = [
     (group, case)
     for group in GROUPS
