@@ -82,7 +82,7 @@ def test_0_and_1_of_any_type_are_a_mask(mask, dtype, share):
     ],
 )
 def test_anything_else_is_refused(use, mask):
-    with pytest.raises(BadInput, match="the mask must be bool, or 0 and 1|the mask has the shape"):
+    with pytest.raises(BadInput, match=r"the mask must be bool, or 0 and 1|the mask has the shape"):
         use(mask)
 
 
