@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
@@ -25,6 +26,10 @@ from xai_core.types import Sample
 
 if TYPE_CHECKING:
     from xai_core.types import Image, Mask
+
+
+LONGEST_PART, LONGEST_PATH = 255, 2000
+"""Bytes of a file's name, and of the path to it within the folder: what file systems take."""
 
 
 class CocoDataSet:
@@ -102,6 +107,15 @@ class CocoDataSet:
             raise BadInput(f"image {sample.image_id} has no file_name in the annotations")
         if not name.isprintable():
             raise BadInput(f"file_name {name!r} of image {sample.image_id} is no name of a file")
+        try:
+            parts = [len(os.fsencode(part)) for part in PurePath(name).parts]
+        except UnicodeEncodeError as error:
+            raise BadInput(
+                f"file_name {name[:40]!r} of image {sample.image_id} can't be written in "
+                f"{error.encoding}, the encoding of this system's file names"
+            ) from error
+        if max(parts, default=0) > LONGEST_PART or sum(parts) > LONGEST_PATH:
+            raise BadInput(f"file_name {name[:40]!r}... of image {sample.image_id} is too long")
         # Only the name is from outside: links that the user has put into the folder are followed.
         if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
             raise BadInput(f"file_name {name!r} leaves the image folder; it was not read")
