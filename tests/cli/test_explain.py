@@ -116,7 +116,9 @@ def test_a_class_is_an_index_a_name_of_the_net_or_a_coco_category(net):
     assert candidates("7", net) == (7,)
     assert candidates("Banana", net) == (954,)
     assert set(candidates("dog", net)) > {151, 200}
-    with pytest.raises(BadInput, match=r"knows no class 'Person': .* has no ImageNet-1k class: no "):
+    with pytest.raises(
+        BadInput, match=r"knows no class 'Person': .* has no ImageNet-1k class: no "
+    ):
         candidates("Person", net)
     with pytest.raises(BadInput, match="near: banana"):
         candidates("bananna", net)

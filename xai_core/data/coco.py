@@ -114,7 +114,7 @@ class CocoDataSet:
                 f"file_name {name[:40]!r} of image {sample.image_id} can't be written in "
                 f"{error.encoding}, the encoding of this system's file names"
             ) from error
-        if max(parts, default=0) > LONGEST_PART or sum(parts) > LONGEST_PATH:
+        if max(parts, default=0) > LONGEST_PART or sum(parts) + len(parts) > LONGEST_PATH:
             raise BadInput(f"file_name {name[:40]!r}... of image {sample.image_id} is too long")
         # Only the name is from outside: links that the user has put into the folder are followed.
         if PurePath(name).is_absolute() or ".." in PurePath(name).parts:

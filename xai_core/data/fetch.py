@@ -133,18 +133,20 @@ def _get(
     target = url
     for _ in range(REDIRECTS):
         check_host(target, hosts)
-        answer = requests.get(
-            target, headers=headers, timeout=timeout, stream=True, allow_redirects=False
-        )
-        if answer.is_redirect:
-            answer.close()
-            try:
+        try:
+            answer = requests.get(
+                target, headers=headers, timeout=timeout, stream=True, allow_redirects=False
+            )
+            if answer.is_redirect:
+                answer.close()
                 target = urljoin(target, answer.headers["Location"])
-            except ValueError as error:
-                raise DataMissing(
-                    f"{url} can't be downloaded: it is redirected to no address ({error})"
-                ) from error
-            continue
+                continue
+        except requests.RequestException:
+            raise
+        except ValueError as error:  # requests looks at the Location as well
+            raise DataMissing(
+                f"{url} can't be downloaded: it is redirected to no address ({error})"
+            ) from error
         if answer.ok or (answer.status_code == 416 and "Range" in headers):
             return answer
         answer.close()

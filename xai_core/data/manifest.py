@@ -91,7 +91,9 @@ def _sha256(file: Path, kept: Path) -> str:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError as error:
         raise DataMissing(f"{file} can't be read: {error.strerror}") from error
-    if time.time() - max(status.st_mtime, status.st_ctime) > RACY:  # else it may change again at the same time
+    if (
+        time.time() - max(status.st_mtime, status.st_ctime) > RACY
+    ):  # else it may change again at the same time
         _keep(note, digest.encode())
     return digest
 

@@ -62,7 +62,10 @@ class Site:
         url, _, fragment = text.partition("#")
         url = url.rstrip("/")
         digest = re.fullmatch(r"sha256=([0-9a-f]{64})", fragment)
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            parts = urlsplit("")
         if parts.scheme not in ("http", "https") or not parts.netloc or (fragment and not digest):
             raise BadInput(
                 f"{text!r} is no site: give http(s)://HOST[/PATH], with #sha256= and the 64 digits "
