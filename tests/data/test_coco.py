@@ -285,6 +285,52 @@ def test_a_name_that_can_t_be_printed_is_no_name(tmp_path, name):
         assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        ('"iscrowd": 0', '"area": 1e400'),
+        ('"iscrowd": 0', '"note": "\xff"'),
+        ('"iscrowd": 0', '"iscrowd": 1e400'),
+        ('"iscrowd": 0', '"iscrowd": "yes"'),
+        ("[[0, 0, 3", "[[1" + "0" * 400 + ", 0, 3"),
+        ("[[0, 0, 3", "[[1" + "0" * 5000 + ", 0, 3"),
+        ('"file_name": "1.png"', '"file_name": "1.png", "note": 1e400'),
+        ('"file_name": "1.png"', '"file_name": "\xff.png"'),
+        ('"height": 6', '"height": 6e400'),
+    ],
+    ids=range(9),
+)
+def test_an_entry_that_can_t_be_read_costs_its_own_sample(tmp_path, damage):
+    entries = content(annotations={"iscrowd": 0})
+    for part, other in (("images", {"file_name": "2.png"}), ("annotations", {"image_id": 2})):
+        entries[part].append(entries[part][0] | {"id": 2} | other)
+    text = json.dumps(entries)
+    assert damage[0] in text
+    file = tmp_path / "instances.json"
+    file.write_bytes(text.replace(*damage, 1).encode("latin-1"))
+    data = CocoDataSet("test", load_annotations(file), tmp_path, coco_to_imagenet())
+    for name in ("1.png", "2.png"):
+        PIL.Image.new("RGB", (8, 6)).save(tmp_path / name)
+    bad, good = data.samples()
+    with pytest.raises(BadInput) as caught:
+        data.fingerprint(bad), data.image(bad), data.mask(bad)
+    assert len(str(caught.value)) < 300
+    assert data.fingerprint(good)
+    assert data.image(good).shape == (6, 8, 3)
+    assert data.mask(good).any()
+
+
+@pytest.mark.parametrize(
+    ("iscrowd", "is_sample"),
+    [*((n, True) for n in (0, "0", False, None)), *((n, False) for n in (1, "1", True))],
+    ids=repr,
+)
+def test_a_crowd_is_one_however_it_is_written(iscrowd, is_sample):
+    data = data_set(np.zeros((6, 8)), [SQUARE], iscrowd=iscrowd)
+    assert len(data.samples()) == is_sample
+    assert data.crowds() == ({} if is_sample else {"orange": 1})
+
+
 def test_half_a_character_is_no_text(tmp_path):
     with pytest.raises(DataMissing, match="can't be read as COCO annotations"):
         load(tmp_path, content(images={"file_name": "\ud800.png"}))

@@ -116,7 +116,7 @@ def _go_on(
 
 
 def _blocks(answer: requests.Response, patience: Patience) -> Iterator[bytes]:
-    """What comes, as it comes: to wait for a full block would let a slow server hold us for long."""
+    """What comes, as it comes: a full block of a slow server may take hours."""
     begun, came = time.monotonic(), 0
     while block := answer.raw.read1(BLOCK, decode_content=False):
         yield block

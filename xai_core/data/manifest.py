@@ -46,8 +46,8 @@ def chosen(
         Unsupported: a class has no counterpart.
     """
     name = printable(annotations.stem)
-    classes = sorted((k, list(v)) for k, v in class_map.classes.items())
-    what = [FORMAT, _sha256(annotations, kept), asdict(selection), classes]
+    mapped = sorted((k, list(v)) for k, v in class_map.classes.items())
+    what = [FORMAT, _sha256(annotations, kept), asdict(selection), mapped]
     key = hashlib.sha256(json.dumps(what).encode()).hexdigest()
     path = kept / f"{key}.selection"
     with suppress(OSError, ValueError, RecursionError, Flaw, UnknownChoice):  # damaged: made again

@@ -31,7 +31,8 @@ def notices(data: CocoDataSet, samples: Iterable[Sample]) -> list[str]:
             f"left out, for all their annotations have iscrowd 1 (crowds): {listed} "
             f"sample{'s' * (sum(crowds.values()) != 1)}"
         )
-    stored, upright = [], []
+    stored: list[str] = []
+    upright: list[str] = []
     for sample in {sample.image_id: sample for sample in samples}.values():
         # What can't be read fails by name later.
         with suppress(BadInput, OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError):

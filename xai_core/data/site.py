@@ -92,7 +92,7 @@ class Site:
 
 
 def check_host(url: str, hosts: frozenset[str]) -> None:
-    """Refuse what is no address, not http(s) or lies elsewhere; a host is ``name`` or ``name:port``.
+    """Refuse what is no http(s) address or lies elsewhere; a host is ``name`` or ``name:port``.
 
     Raises:
         DataMissing: it does.
