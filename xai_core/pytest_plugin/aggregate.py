@@ -252,7 +252,6 @@ class Aggregator:
             randomised=randomised,
             planned=max(self._cells, len(there | gaps.keys())),
             titles={name: method.title for name, method in run.methods.items()},
-            baselines=[name for name, method in run.methods.items() if method.baseline],
             recognition=recognitions(outcomes.values(), run.specs, top) if top else (),
             skipped=_group(gaps, "skipped"),
             failed=_group(self._gaps, "failed"),
