@@ -65,6 +65,9 @@ def pytest_configure(config: pytest.Config) -> None:
         if not dry:
             run.place = replace(run.place, folder=str(new_folder(options, claim=True)))
             open_folder(run)
+    if gate:
+        gate.check(run)
+        config.pluginmanager.register(gate, "xai-concentration-gate")
     config.pluginmanager.register(Aggregator(config, run, gate), "xai-concentration-aggregator")
 
 

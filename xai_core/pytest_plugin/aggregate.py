@@ -164,9 +164,9 @@ class Aggregator:
             return
         if self._problem:
             session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
-        elif (self._gate and self._gate.failed) or (
-            self._no_times_compared and self._config.getoption("benchmark_compare_fail", None)
-        ):
+        elif self._gate and self._gate.status != pytest.ExitCode.OK:
+            session.exitstatus = self._gate.status
+        elif self._no_times_compared and self._config.getoption("benchmark_compare_fail", None):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     @pytest.hookimpl(wrapper=True)
