@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
+from xai_core import stats
 from xai_core.report.charts import marks, parts
 from xai_core.report.charts.chart import Chart
 from xai_core.report.charts.sheet import label_room, label_rows, method_rows, sheet
@@ -109,7 +110,7 @@ def _row(axis: Axes, at: float, values: npt.NDArray[np.float64], colour: str) ->
 def _alt(groups: list[tuple[bool, pd.DataFrame]], summary: Summary) -> str:
     sentences = []
     for random, part in groups:
-        medians = part.groupby("method")["concentration"].median()
+        medians = stats.tied(part.groupby("method")["concentration"].median())
         ends = [
             f"{summary.titles.get(str(method), str(method))} {median:.3f}"
             for method, median in (

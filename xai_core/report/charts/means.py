@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from xai_core import stats
 from xai_core.files import file_name
 from xai_core.report.charts import marks, parts
 from xai_core.report.charts.chart import Chart
@@ -37,9 +38,6 @@ MANY = 4
 
 ONE_IMAGE = "One image: no interval."
 INTERVAL = "Whiskers: 95 % bootstrap interval over images."
-NO_MANY = 4
-"""Panels whose best method the alternative text names."""
-
 HATCHED = "Hatched: random weights, never trained; their P is the architecture's own level."
 
 
@@ -208,7 +206,9 @@ def _alt(title: str, panels: Sequence[Panel], summary: Summary) -> str:
     if len(panels) <= MANY:
         best = "; ".join(f"{_highest(panel, summary)}, {panel.where}" for panel in panels)
     else:
-        names = Counter(_name(panel.bars["mean_p"].idxmax(), summary) for panel in panels)
+        names = Counter(
+            _name(stats.tied(panel.bars["mean_p"]).idxmax(), summary) for panel in panels
+        )
         best = "; ".join(f"{name} in {n} of {len(panels)} nets" for name, n in names.most_common())
     chance = np.mean([panel.bars["chance"].mean() for panel in panels])
     count = counted(max(len(panel.bars) for panel in panels), "method")
@@ -216,7 +216,7 @@ def _alt(title: str, panels: Sequence[Panel], summary: Summary) -> str:
 
 
 def _highest(panel: Panel, summary: Summary) -> str:
-    means = panel.bars["mean_p"]
+    means = stats.tied(panel.bars["mean_p"])
     if len(means) > 1 and means.nunique() == 1:
         return f"all methods {means.iloc[0]:.3f}"
     best = str(means.idxmax())
