@@ -159,6 +159,8 @@ def test_another_data_set_is_one_failure_and_no_list_of_missing_records(records)
     assert found.compared == 0
     renamed = [replace(r, data="scenes-2") for r in records]
     assert not judged(records, renamed).failed
+    assert failures(judged(records, renamed[:100])) == ["other data set"]
+    assert judged(records, renamed[:100], accept_new=True).compared == 100
 
 
 def test_order(records):

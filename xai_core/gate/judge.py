@@ -32,7 +32,7 @@ def judge(
         accept_new: whether cells may be missing or new, and claims without a record to judge.
     """
     claimed = [check_claim(claim, after, accept_new) for claim in claims]
-    other = other_data(before, after)
+    other = other_data(before, after, accept_new)
     if other:
         return Verdict((*other, *claimed))
     sides = Sides.of(before, after)

@@ -84,12 +84,16 @@ class Sides:
         )
 
 
-def other_data(before: Baseline, after: Baseline) -> list[Finding]:
-    """One failure where the two are of different data: then nothing else can be compared."""
+def other_data(before: Baseline, after: Baseline, accept_new: bool) -> list[Finding]:
+    """One failure where the two are of different data: then nothing else can be compared.
+
+    A data set of another name with the same images and annotations is the same data.
+    """
     names = [sorted({entry.data for entry in side.values()}) for side in (before, after)]
     both = before.keys() & after.keys()
-    same = [before[cell].sample_sha256 == after[cell].sample_sha256 for cell in both]
-    if names[0] == names[1] or not all(names) or (same and all(same)):
+    images = all(before[cell].sample_sha256 == after[cell].sample_sha256 for cell in both)
+    renamed = images and (before.keys() == after.keys() or (accept_new and both))
+    if names[0] == names[1] or not all(names) or renamed:
         return []
     sentence = (
         f"The baseline is of the data set {', '.join(names[0])}, this run of "
