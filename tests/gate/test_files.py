@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xai_core.errors import BadInput
+from xai_core.files import printable
 from xai_core.gate import Claim, baseline_of, from_files, judge, to_files
 from xai_core.report import baselines
 
@@ -38,8 +39,7 @@ def test_a_baseline_comes_back_from_its_files(records, folder):
 @settings(max_examples=50, deadline=None)
 @given(p=st.floats(0, 1), zero=st.booleans(), chance=st.floats(0, 1), name=st.text(max_size=8))
 def test_any_p_and_name_come_back(make_record, p, zero, chance, name):
-    category = name.replace("\r", " ").replace("\n", " ").replace("\x00", " ")
-    record = make_record(p, zero_energy=zero, chance=chance, category=category)
+    record = make_record(p, zero_energy=zero, chance=chance, category=printable(name))
     before = baseline_of([record])
     (found,) = from_files(to_files(before)).values()
     assert found.p == pytest.approx(0.0 if zero else p, abs=6e-8)
@@ -219,8 +219,9 @@ def test_a_claim_may_name_what_only_another_baseline_has(records, tmp_path):
         lambda text: text[: text.index("size,")] + text[text.index("size,") :].partition("\n")[0],
         lambda text: text.replace(",cam,", ",edges,"),
         lambda text: text.replace("scenes", "\udcff"),
+        lambda text: text.replace("orange", "\x1b[31mora", 1),
     ],
-    ids=range(16),
+    ids=range(17),
 )
 def test_damaged_files_are_named(records, folder, damage):
     path = baselines.save(baseline_of(records), folder)[0]

@@ -172,10 +172,14 @@ def test_ci_systems_are_told(gated, monkeypatch):
 
 
 def test_a_run_is_a_baseline_too(gated):
-    gated.gate("--report=full")
+    gated.gate()
     first = gated.folder
-    result = gated.gate(f"--concentration-compare={first}")
-    assert result.ret == OK
+    (first / "report.html").write_text("the page")
+    gated.net(noise=3.0)
+    each = "--concentration-compare-fail=each:0.01"
+    result = gated.gate(f"--concentration-compare={first}", each)
+    assert result.ret == FAILED
+    assert f"[map](../{first.name}/report.html#map=tiny" in verdict(gated)
 
 
 @pytest.mark.parametrize(

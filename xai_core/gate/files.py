@@ -111,6 +111,8 @@ def _parse(text: str) -> list[Entry]:
     if not text.endswith("\n"):
         raise ValueError("its last line is not whole")
     lines = text.split("\n")
+    if not all(line.isprintable() for line in lines):
+        raise ValueError("it holds what can't be printed")
     same = _head(line[2:] for line in lines if line.startswith("# "))
     rows = csv.DictReader((line for line in lines if not line.startswith("# ")), strict=True)
     names = list(rows.fieldnames or ())

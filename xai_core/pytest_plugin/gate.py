@@ -77,7 +77,8 @@ class Gate:
             pytest.UsageError: a claim names another net or method.
         """
         try:
-            self._check_claims({*run.nets} if self._claims else set(), {*run.methods})
+            if self._claims:
+                self._check_claims({*run.nets}, {*run.methods})
         except XaiError as error:
             raise pytest.UsageError(str(error)) from error
 

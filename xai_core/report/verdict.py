@@ -30,8 +30,12 @@ def render(
 
 
 def outcome(verdict: Verdict) -> str:
-    """``passed`` or ``FAILED``, and how many records were compared."""
-    return f"{'FAILED' if verdict.failed else 'passed'}, {verdict.compared} records compared"
+    """``passed`` or ``FAILED``, how many records were compared, and what wasn't judged."""
+    left = sum(not finding.judged for finding in verdict.findings if not finding.failed)
+    return (
+        f"{'FAILED' if verdict.failed else 'passed'}, {verdict.compared} records compared"
+        f"{f', {left} not judged' if left else ''}"
+    )
 
 
 def last_line(verdict: Verdict, against: str) -> str:
