@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TIMING_PROPERTY = "engine_seconds"
 CRASHED = "???"
-"""The phase that pytest-xdist gives the test at which a worker died."""
+"""The phase that pytest-xdist and pytest-forked give a test whose process died."""
 
 NOT_TIMED = "no timing test ran"
 
@@ -102,7 +102,7 @@ class Aggregator:
         elif report.failed:
             self._broken[report.nodeid] = _reason(report)
             if report.when == CRASHED:
-                self._interrupted = "a worker process crashed"
+                self._interrupted = "the process of a test crashed"
         for name, value in report.user_properties:
             if name != TIMING_PROPERTY or report.when != "call":
                 continue
