@@ -281,6 +281,10 @@ def test_what_breaks_inside_is_no_failed_gate(gated, monkeypatch, capsys):
     baseline = gated.path / "reports" / "baseline" / "main"
     assert main(["gate", str(gated.folder), str(baseline)]) == 3
     assert "RuntimeError: a defect" in capsys.readouterr().err
+    monkeypatch.setattr("xai_core.report.build.tables", broken)
+    result = gated.gate("--concentration-compare", "--method=cam")
+    assert result.ret == pytest.ExitCode.INTERNAL_ERROR
+    assert "internal error, no report: RuntimeError: a defect" in result.stdout.str()
 
 
 def test_the_command_judges_folders(gated, capsys):
