@@ -155,5 +155,16 @@ def test_methods_that_tie_but_for_rounding_keep_their_places():
     sums = generator.normal(0.5, 0.1, size=(40, 1)) + np.array([0.3, 0.0, 0.0])
     sums[:, 2] += 1e-9 * generator.normal(size=40)
     whole, each = stats.order_stability(sums, np.ones_like(sums))
-    assert whole > 0.99
-    assert (each > 0.99).all()
+    assert whole == 1
+    assert (each == 1).all()
+
+
+@given(st.lists(st.sampled_from([0.0, 4e-7, 8e-7, 3e-6, 0.5, 0.5 + 1e-7, 1.0]), min_size=1))
+def test_ties_are_groups_of_neighbours(values):
+    p = np.array(values)
+    tied = stats.tied(p)
+    in_order = np.sort(p)
+    groups = np.split(in_order, np.flatnonzero(np.diff(in_order) > stats.TIE) + 1)
+    least = {value: group[0] for group in groups for value in group}
+    assert tied.tolist() == [least[value] for value in values]
+    assert np.array_equal(stats.tied(np.stack([p, p[::-1]])), np.stack([tied, tied[::-1]]))

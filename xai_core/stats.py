@@ -7,14 +7,11 @@ would make every interval too narrow. All sums below are therefore per image.
 from __future__ import annotations
 
 from itertools import product
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr, stdtrit
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Floats = npt.NDArray[np.float64]
 
@@ -23,20 +20,27 @@ FLIPS = 9999
 FEW_IMAGES = 20
 """Below so many, `bootstrap_interval` covers the mean less often than its level says."""
 
-TIE_DIGITS = 6
-"""Decimals of P that tell two methods apart: CAM and Grad-CAM of a net may differ by rounding."""
+TIE = 1e-6
+"""Difference of P up to which two methods tie: CAM and Grad-CAM of a net may differ by rounding."""
 
 _EXACT_UP_TO = 13
 """Images whose sign flips are all tried: 2^13 is about as many as `FLIPS`."""
 _AT_ONCE = 1000
 
 
-_Values = TypeVar("_Values", "pd.DataFrame", "pd.Series[float]", Floats)
+def tied(values: Floats) -> Floats:
+    """The values, but equal where neighbours in their order differ by `TIE` at most.
 
-
-def tied(values: _Values) -> _Values:
-    """Values of P that are equal where they differ by rounding alone: for order, ranks and ties."""
-    return values.round(TIE_DIGITS)
+    Args:
+        values: (..., methods), no NaN; along the last axis each becomes the least of its group.
+    """
+    order = values.argsort(axis=-1, kind="stable")
+    ascending = np.take_along_axis(values, order, axis=-1)
+    gaps = np.diff(ascending, axis=-1, prepend=-np.inf)
+    least = np.maximum.accumulate(np.where(gaps > TIE, ascending, -np.inf), axis=-1)
+    result = np.empty_like(values)
+    np.put_along_axis(result, order, least, axis=-1)
+    return result
 
 
 class Interval(NamedTuple):

@@ -97,7 +97,7 @@ def other_data(before: Baseline, after: Baseline, accept_new: bool) -> list[Find
         return []
     sentence = (
         f"The baseline is of the data set {', '.join(names[0])}, this run of "
-        f"{', '.join(names[1])}: P of other images is another question."
+        f"{', '.join(names[1])}, and their samples are not the same: nothing was compared."
     )
     return [Finding("other data set", True, sentence)]
 

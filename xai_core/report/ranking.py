@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from xai_core import stats
@@ -41,5 +42,12 @@ def blocks(table: pd.DataFrame) -> Blocks:
         cells = cells.drop(columns=rarest)
     cells = cells.dropna()
     kept = table[~table["method"].isin(without)].merge(cells.index.to_frame(index=False), on=CELL)
-    means = stats.tied(cells.groupby("image_id").mean())
-    return Blocks(means, kept, tuple(without))
+    means = cells.groupby("image_id").mean()
+    tied = pd.DataFrame(stats.tied(means.to_numpy()), means.index, means.columns)
+    return Blocks(tied, kept, tuple(without))
+
+
+def in_order(means: pd.Series[float]) -> pd.Series[float]:
+    """Values of P by method, highest first; those that tie are equal, in their own order."""
+    tied = pd.Series(stats.tied(np.asarray(means, dtype=np.float64)), means.index)
+    return tied.sort_values(ascending=False, kind="stable")

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from xai_core import stats
-from xai_core.report.ranking import blocks
+from xai_core.report.ranking import blocks, in_order
 from xai_core.report.summary import Summary, frame
 from xai_core.report.table import interval, markdown_table, number
 
@@ -76,10 +76,8 @@ def _differences(table: pd.DataFrame, summary: Summary) -> list[str]:
     order = _order(table)
     if len(order) < 2:
         return [heading, "One method only: nothing to compare."]
-    wide = stats.tied(
-        table.pivot_table(
-            index=["image_id", *CELL], columns="method", values="concentration", sort=True
-        )
+    wide = table.pivot_table(
+        index=["image_id", *CELL], columns="method", values="concentration", sort=True
     )
     pairs = list(pairwise(order))
     found = [_paired(wide, *pair) for pair in pairs]
@@ -113,12 +111,12 @@ def _paired(
     both = wide[[first, second]].dropna()
     if both.empty:
         return None
-    by_image = (both[first] - both[second]).groupby("image_id")
+    difference = both[first] - both[second]
+    by_image = difference.where(difference.abs() > stats.TIE, 0.0).groupby("image_id")
     sums, counts = by_image.sum().to_numpy(float), by_image.size().to_numpy().astype(float)
     low, high = stats.bootstrap_interval(sums[:, None], counts[:, None])
-    difference = float(sums.sum() / counts.sum())
     p = stats.sign_flip_test(sums)
-    return len(both), len(sums), difference, float(low[0]), float(high[0]), p
+    return len(both), len(sums), float(sums.sum() / counts.sum()), float(low[0]), float(high[0]), p
 
 
 def _ranks(table: pd.DataFrame, summary: Summary) -> list[str]:
@@ -139,14 +137,14 @@ def _ranks(table: pd.DataFrame, summary: Summary) -> list[str]:
             number(ranks[method], 2),
             f"{kept[method]:.0%}",
         ]
-        for method in stats.tied(overall).sort_values(ascending=False, kind="stable").index
+        for method in in_order(overall).index
     ]
     p = stats.friedman(found.means.to_numpy())
     note = (
         f"{images} images, on the cells that all these methods have. The order is the same in "
         f"{whole:.0%} of {stats.RESAMPLES} resamples of the images; *place kept* says it of each "
-        f"method. *Mean rank*: of the image's mean P to {stats.TIE_DIGITS} decimals, 1 = highest; "
-        "methods that tie share it."
+        f"method. *Mean rank*: of the image's mean P, 1 = highest; methods that differ by at "
+        f"most {stats.TIE:g} share it."
     )
     if p is not None:
         note += f" Friedman's test that all methods rank alike: p {_p(p)}."
@@ -185,8 +183,7 @@ def _strata(table: pd.DataFrame, summary: Summary) -> list[str]:
 
 
 def _order(table: pd.DataFrame) -> list[str]:
-    means = stats.tied(table.groupby("method")["concentration"].mean())
-    return list(means.sort_values(ascending=False, kind="stable").index)
+    return list(in_order(table.groupby("method")["concentration"].mean()).index)
 
 
 def _title(summary: Summary, method: str) -> str:
