@@ -194,7 +194,7 @@ def main() -> None:
             workers = arguments.n2 == "all" or len(rows) < 2 or len(rows) % EVERY == 0
             seed = f"{arguments.seed} {name}"
             rows.append([name, *tried(damage, seed, whole, alone, right, workers)])
-            print(f"{len(rows)} of {len(chosen)}: {name}", file=sys.stderr, flush=True)
+            print(f"{len(rows)} of {len(chosen)}: {rows[-1]}", file=sys.stderr, flush=True)
     print(tabulate(rows, ["Damage", "report", "gate", "--resume", "--resume -n2"], "github"))
     missed = sum(any(cell.startswith("MISS") for cell in row) for row in rows)
     print(f"\n{len(rows)} folders, {missed} missed")
