@@ -91,7 +91,7 @@ def test_a_run_from_somebody_else_writes_nothing_elsewhere_and_its_page_runs_not
             maps = {m: np.ones((1, 8, 8)) for m in ("cam", path, SCRIPT)}
             previews.save(run / "previews", net, "224", cell["sample"], maps, pixels, mask, mask)
     summary = Summary(
-        *(SCRIPT, records, 99, {"cam": SCRIPT, SCRIPT: SCRIPT}, [path]),
+        *(SCRIPT, records, 99, {"cam": SCRIPT, SCRIPT: SCRIPT}),
         skipped=[Gap(SCRIPT, SCRIPT, 3)],
         unexplained=[SCRIPT],
         interrupted=SCRIPT,
