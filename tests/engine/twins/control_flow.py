@@ -77,9 +77,7 @@ CASES = [
         "if-odd-then-pad",
         lambda m, h: F.max_pool2d(F.pad(h, (0, h.shape[3] % 2, 0, h.shape[2] % 2)), 2),
         lambda r, w, h: (
-            max_pool(r, h, 2)
-            if h.shape[3] == 24
-            else max_pool(r, F.pad(h, (0, 1, 0, 1)), 2)
+            max_pool(r, h, 2) if h.shape[3] == 24 else max_pool(r, F.pad(h, (0, 1, 0, 1)), 2)
         ),
     ),
     middle(
@@ -151,8 +149,8 @@ CASES = [
     small(
         "if-alone",
         lambda m, x: (lambda s: s * 3 if len(x) == 1 else s)(m.fc(features(m, x).mean((2, 3)))),
-        lambda r, w, x: linear(w, "fc", average(features_twin(r, w, x))) * (
-            3 if len(x) == 1 else 1
+        lambda r, w, x: (
+            linear(w, "fc", average(features_twin(r, w, x))) * (3 if len(x) == 1 else 1)
         ),
         sees_batch=True,
     ),
@@ -169,9 +167,9 @@ CASES = [
     small(
         "neighbours-in-the-batch-added",
         lambda m, x: (lambda f: m.fc((f + f.roll(1, 0)).mean((2, 3))))(features(m, x)),
-        lambda r, w, x: (
-            lambda f: linear(w, "fc", average(f + torch.cat([f[-1:], f[:-1]])))
-        )(features_twin(r, w, x)),
+        lambda r, w, x: (lambda f: linear(w, "fc", average(f + torch.cat([f[-1:], f[:-1]]))))(
+            features_twin(r, w, x)
+        ),
         sees_batch=True,
     ),
     small(

@@ -103,12 +103,20 @@ CASES = [
         lambda h: F.max_pool2d(h, 2, return_indices=True)[0],
         lambda r, h: max_pool(r, h, 2),
     ),
-    between("max-oblong", lambda h: F.max_pool2d(h, (3, 1)), lambda r, h: max_pool(r, h, (3, 1), (3, 1))),
-    between("max-twice", lambda h: F.max_pool2d(F.max_pool2d(h, 2), 2),
-            lambda r, h: max_pool(r, max_pool(r, h, 2), 2)),
+    between(
+        "max-oblong", lambda h: F.max_pool2d(h, (3, 1)), lambda r, h: max_pool(r, h, (3, 1), (3, 1))
+    ),
+    between(
+        "max-twice",
+        lambda h: F.max_pool2d(F.max_pool2d(h, 2), 2),
+        lambda r, h: max_pool(r, max_pool(r, h, 2), 2),
+    ),
     between("max-unpool", unpool, unpooled),
-    between("max-adaptive", lambda h: F.adaptive_max_pool2d(h, (6, 5)),
-            lambda r, h: adaptive_max(r, h, 6, 5)),
+    between(
+        "max-adaptive",
+        lambda h: F.adaptive_max_pool2d(h, (6, 5)),
+        lambda r, h: adaptive_max(r, h, 6, 5),
+    ),
     between("average-2", lambda h: F.avg_pool2d(h, 2), lambda r, h: avg_pool(h, 2)),
     between("average-3-2-1", lambda h: F.avg_pool2d(h, 3, 2, 1), lambda r, h: avg_pool(h, 3, 2, 1)),
     between("average-3-1-1", lambda h: F.avg_pool2d(h, 3, 1, 1), lambda r, h: avg_pool(h, 3, 1, 1)),
@@ -153,7 +161,9 @@ CASES = [
         lambda h: F.pixel_unshuffle(h[:, :1, :16, :22], 2),
         lambda r, h: torch.cat([s for _, _, s in windows(h[:, :1, :16, :22], 2, 2)], 1),
     ),
-    between("upsample-nearest", lambda h: F.interpolate(h, scale_factor=2),
-            lambda r, h: h.repeat_interleave(2, 2).repeat_interleave(2, 3)),
+    between(
+        "upsample-nearest",
+        lambda h: F.interpolate(h, scale_factor=2),
+        lambda r, h: h.repeat_interleave(2, 2).repeat_interleave(2, 3),
+    ),
 ]
-

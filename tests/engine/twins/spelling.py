@@ -71,9 +71,7 @@ CASES = [
     *(
         small(
             f"relu-{name}",
-            lambda m, x, relu=relu: m.fc(
-                m.keep(relu(m.conv2(relu(m.conv1(x))))).mean((2, 3))
-            ),
+            lambda m, x, relu=relu: m.fc(m.keep(relu(m.conv2(relu(m.conv1(x))))).mean((2, 3))),
             plain_twin,
         )
         for name, relu in relu_of.items()
@@ -101,16 +99,16 @@ CASES = [
             "fc",
             average(
                 r.at(
-                    r.relu(
-                        layer(w, "conv2", -r.relu(-layer(w, "conv1", x, padding=1)), padding=1)
-                    )
+                    r.relu(layer(w, "conv2", -r.relu(-layer(w, "conv1", x, padding=1)), padding=1))
                 )
             ),
         ),
     ),
     small(
         "sum-by-python",
-        lambda m, x: m.fc(sum(part for part in features(m, x).flatten(2).unbind(2)) / x[0, 0].numel()),
+        lambda m, x: m.fc(
+            sum(part for part in features(m, x).flatten(2).unbind(2)) / x[0, 0].numel()
+        ),
         lambda r, w, x: linear(w, "fc", average(features_twin(r, w, x))),
     ),
 ]

@@ -48,11 +48,8 @@ class Holding(nn.Module):
 
     def __init__(self, hold):
         super().__init__()
-        self.held = plain()
-        inner = self.held
-        del self.held
-        self.hold = hold(inner)
-        self.inner = (inner,)
+        inner = plain()
+        self.hold, self.inner = hold(inner), (inner,)
 
     def forward(self, x):
         return self.hold(x)
@@ -65,7 +62,11 @@ def held_to(m, dtype):
 
 def holding(name, hold):
     return Case(
-        name, lambda: Holding(hold), plain_twin, target=None, inner=lambda m: m.inner[0],
+        name,
+        lambda: Holding(hold),
+        plain_twin,
+        target=None,
+        inner=lambda m: m.inner[0],
         convert=held_to,
     )
 
@@ -138,18 +139,16 @@ class LowRank(nn.Conv2d):
         return super().forward(x) + F.conv2d(x, update, padding=1)
 
 
-class MaxNorm(nn.Conv2d):
-    """Sets its kernel anew in each forward pass; none is longer than a half."""
+class UnitNorm(nn.Conv2d):
+    """Sets its kernels to length one, anew in each forward pass."""
 
     def forward(self, x):
-        self.weight.data = torch.renorm(self.weight.data, p=2, dim=0, maxnorm=0.5)
+        self.weight.data = F.normalize(self.weight.data.flatten(1)).view_as(self.weight)
         return super().forward(x)
 
 
-def max_norm(w):
-    k = w["s.weight"]
-    length = (k**2).sum((1, 2, 3), keepdim=True) ** 0.5
-    return k * (0.5 / (length + 1e-7)).clamp(max=1)
+def unit_norm(w):
+    return w["s.weight"] / (w["s.weight"] ** 2).sum((1, 2, 3), keepdim=True) ** 0.5
 
 
 class Counter(nn.Module):
@@ -181,8 +180,13 @@ def own_kernel(w):
 
 def sequential():
     return nn.Sequential(
-        nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(True), nn.Conv2d(4, 6, 3, padding=1), nn.ReLU(True),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5),
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.ReLU(True),
+        nn.Conv2d(4, 6, 3, padding=1),
+        nn.ReLU(True),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, 5),
     )
 
 
@@ -223,45 +227,99 @@ def twice_deep():
 
 CASES = [
     Case("sequential", sequential, sequential_twin, target="3"),
-    Case("wrapped-like-data-parallel", lambda: Wrapper(plain()), inside("module."),
-         target="module.keep"),
-    Case("wrapped-twice-and-copied", twice_deep, inside("module.module."),
-         target="module.module.keep"),
-    Case("data-parallel-without-gpus", lambda: nn.DataParallel(plain()), inside("module."),
-         target="module.keep"),
-    Case("wrapped-with-normalisation", lambda: Normalised(plain()),
-         lambda r, w, x: inside("net.")(r, w, (x - w["mean"]) * 2), target="net.keep"),
+    Case(
+        "wrapped-like-data-parallel",
+        lambda: Wrapper(plain()),
+        inside("module."),
+        target="module.keep",
+    ),
+    Case(
+        "wrapped-twice-and-copied",
+        twice_deep,
+        inside("module.module."),
+        target="module.module.keep",
+    ),
+    Case(
+        "data-parallel-without-gpus",
+        lambda: nn.DataParallel(plain()),
+        inside("module."),
+        target="module.keep",
+    ),
+    Case(
+        "wrapped-with-normalisation",
+        lambda: Normalised(plain()),
+        lambda r, w, x: inside("net.")(r, w, (x - w["mean"]) * 2),
+        target="net.keep",
+    ),
     holding("held-in-a-lambda", lambda net: lambda x: net(x)),
     holding("held-in-a-list", lambda net: [net][0].__call__),
     holding("held-in-a-partial", lambda net: functools.partial(net.forward)),
-    Case("cache-in-the-net", Cached,
-         lambda r, w, x: inside("net.")(r, w, x * (torch.arange(x.shape[3]).double()
-                                                   / x.shape[3])), target="net.keep"),
-    Case("cache-outside-the-net", CachedOutside,
-         lambda r, w, x: inside("net.")(r, w, x * (torch.arange(x.shape[3]).double()
-                                                   / x.shape[3])), target="net.keep"),
-    Case("lazily-built", LazilyBuilt, lambda r, w, x: inside("net.")(r, w, 1.5 * x),
-         target="net.keep"),
+    Case(
+        "cache-in-the-net",
+        Cached,
+        lambda r, w, x: inside("net.")(r, w, x * (torch.arange(x.shape[3]).double() / x.shape[3])),
+        target="net.keep",
+    ),
+    Case(
+        "cache-outside-the-net",
+        CachedOutside,
+        lambda r, w, x: inside("net.")(r, w, x * (torch.arange(x.shape[3]).double() / x.shape[3])),
+        target="net.keep",
+    ),
+    Case(
+        "lazily-built",
+        LazilyBuilt,
+        lambda r, w, x: inside("net.")(r, w, 1.5 * x),
+        target="net.keep",
+    ),
     Case("forward-replaced", monkey_patched, lambda r, w, x: plain_twin(r, w, 2 * x)),
     with_stem("low-rank-update-merged", LowRank, own_kernel),
-    with_stem("low-rank-update-while-training", LowRank,
-              lambda w: w["s.weight"] + torch.einsum("or,ri->oi", w["s.b"], w["s.a"]).reshape(
-                  w["s.weight"].shape), training=True),
-    with_stem("kernel-set-in-forward", lambda: MaxNorm(3, 4, 3, padding=1), max_norm),
-    with_stem("fused-by-deepcopy", lambda: copy.deepcopy(nn.Conv2d(3, 4, 3, padding=1)),
-              own_kernel),
-    small("calls-counted", lambda m, x: m.fc(m.count(features(m, x)).mean((2, 3))), plain_twin,
-          lambda: {"count": Counter()}),
-    small("module-list", lambda m, x: ending(m, through_blocks(m, F.relu(m.conv1(x)))),
-          lambda r, w, x: ending_twin(r, w, through_blocks_twin(
-              w, r.relu(layer(w, "conv1", x, padding=1)))), blocks),
-    small("norm-while-training", lambda m, x: ending(m, F.relu(m.n(m.conv1(x)))),
-          lambda r, w, x: ending_twin(r, w, r.relu(batch_norm(
-              w, "n", layer(w, "conv1", x, padding=1)))),
-          lambda: {"n": nn.BatchNorm2d(4)}, training=True),
-    small("scripted-submodule", lambda m, x: ending(m, m.s(x)),
-          lambda r, w, x: ending_twin(r, w, r.relu(layer(w, "s.0", x, padding=1))),
-          lambda: {"s": scripted()}, refused="TorchScript"),
-    small("parameters-need-gradients-off",
-          lambda m, x: m.fc(features(m.requires_grad_(False), x).mean((2, 3))), plain_twin),
+    with_stem(
+        "low-rank-update-while-training",
+        LowRank,
+        lambda w: (
+            w["s.weight"]
+            + torch.einsum("or,ri->oi", w["s.b"], w["s.a"]).reshape(w["s.weight"].shape)
+        ),
+        training=True,
+    ),
+    with_stem("kernel-set-in-forward", lambda: UnitNorm(3, 4, 3, padding=1), unit_norm),
+    with_stem(
+        "fused-by-deepcopy", lambda: copy.deepcopy(nn.Conv2d(3, 4, 3, padding=1)), own_kernel
+    ),
+    small(
+        "calls-counted",
+        lambda m, x: m.fc(m.count(features(m, x)).mean((2, 3))),
+        plain_twin,
+        lambda: {"count": Counter()},
+    ),
+    small(
+        "module-list",
+        lambda m, x: ending(m, through_blocks(m, F.relu(m.conv1(x)))),
+        lambda r, w, x: ending_twin(
+            r, w, through_blocks_twin(w, r.relu(layer(w, "conv1", x, padding=1)))
+        ),
+        blocks,
+    ),
+    small(
+        "norm-while-training",
+        lambda m, x: ending(m, F.relu(m.n(m.conv1(x)))),
+        lambda r, w, x: ending_twin(
+            r, w, r.relu(batch_norm(w, "n", layer(w, "conv1", x, padding=1)))
+        ),
+        lambda: {"n": nn.BatchNorm2d(4)},
+        training=True,
+    ),
+    small(
+        "scripted-submodule",
+        lambda m, x: ending(m, m.s(x)),
+        lambda r, w, x: ending_twin(r, w, r.relu(layer(w, "s.0", x, padding=1))),
+        lambda: {"s": scripted()},
+        refused="compiled",
+    ),
+    small(
+        "parameters-need-gradients-off",
+        lambda m, x: m.fc(features(m.requires_grad_(False), x).mean((2, 3))),
+        plain_twin,
+    ),
 ]
