@@ -7,13 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from tests.reference import masks as twin_masks
 from tests.reference.maps import random_parameters
 from tests.reference.metrics import concentration
 from tests.tiny import ConvNet, DataOf, as_net
-from xai_core.engine import AutogradEngine
+from xai_core.engine import AutogradEngine, DependsOnBatch
 from xai_core.methods import METHODS
 from xai_core.metrics import METRICS
 from xai_core.study import Chunk, chunk_key, plan_chunks, run_chunk
@@ -218,6 +219,23 @@ def test_batches_change_no_record():
         assert a.cell == b.cell
         assert a.metrics == pytest.approx(b.metrics, rel=1e-9)
         assert (a.class_index, a.rank) == (b.class_index, b.rank)
+
+
+class BatchStatistics(nn.Module):
+    def forward(self, z):
+        return F.batch_norm(z, None, None, training=True)
+
+
+def test_images_that_influence_each_other_are_computed_alone():
+    net = tiny_net()
+    net.module.features[4] = nn.Sequential(nn.ReLU(), BatchStatistics())
+    data = data_of(*((picture(i), blob()) for i in range(3)))
+    with pytest.warns(DependsOnBatch, match="tiny gives other logits"):
+        together = run(net, data)
+    singles = [record for s in data.samples() for record in run(net, DataOf({s: data.entries[s]}))]
+    assert [a.cell for a in together] == [a.cell for a in singles]
+    assert [a.metrics for a in together] == [a.metrics for a in singles]
+    assert {a.batch_size for a in together} == {1}
 
 
 def key(chunk=None, net=None, data=None, dilation=0.2, recognised=None):

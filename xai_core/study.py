@@ -156,7 +156,8 @@ def run_chunk(
 ) -> list[Outcome]:
     """Compute a chunk: one outcome for each of its cells, in the order of samples and methods.
 
-    What goes wrong with one sample costs this sample's records and no others. Samples that the net
+    What goes wrong with one sample costs this sample's records and no others. Where the images of a
+    batch influence each other (batch statistics, say), each is computed alone. Samples that the net
     doesn't recognise are computed like all others, but not scored: batches, and with them the last
     digits of the other records, are the same with ``recognised`` and without.
 
@@ -185,6 +186,7 @@ def run_chunk(
             [entry.sample.class_indices for entry in inputs],
             list(methods),
         )
+        alone = result.depends_on_batch and len(inputs) > 1
     except Unsupported as error:
         refused = [entry.sample for entry in inputs]
         return [*outcomes, *_none(net, chunk, refused, "unsupported", str(error))]
@@ -194,7 +196,9 @@ def run_chunk(
             if isinstance(error, UnknownOutput):
                 reason = f"category {sample.category!r} has no output: {reason}"
             return [*outcomes, *_none(net, chunk, [sample], "failed", reason)]
-        for entry in inputs:  # find the one that is to blame
+        alone = True  # finds the one that is to blame
+    if alone:
+        for entry in inputs:
             outcomes += run_chunk(
                 Chunk(chunk.size, (entry.sample,), chunk.methods),
                 net,
