@@ -22,7 +22,7 @@ from torch import nn
 
 from xai_core.data.sources import SCENES, get_data_set
 from xai_core.engine import AutogradEngine, FallsBack, FusedEngine
-from xai_core.methods import METHODS, Method
+from xai_core.methods import DEFAULT_METHODS, METHODS, Method
 from xai_core.nets import get_spec, load_net
 from xai_core.nets.preprocess import preprocess
 from xai_core.nets.torchvision_nets import names
@@ -63,7 +63,7 @@ def main() -> int:
     parser.add_argument("--net", help="nets, by commas (all)")
     options = parser.parse_args()
     nets = options.net.split(",") if options.net else sorted(names())
-    methods = [METHODS.get(m) for m in METHODS if not METHODS.get(m).baseline]
+    methods = [METHODS.get(m) for m in DEFAULT_METHODS if not METHODS.get(m).baseline]
     start = time.perf_counter()
     found = {}
     for net in nets:

@@ -440,8 +440,9 @@ def test_where_no_layer_or_several_would_do_the_reason_names_them(net, reason):
 
 
 def self_attention(net: nn.Module, x: Tensor) -> Tensor:
-    t = net.two(net.one(x)).flatten(2).transpose(1, 2)[:, None]  # one head
-    return net.fc((net.soft(t @ t.transpose(2, 3)) @ t).mean((1, 2)))
+    f = net.two(net.one(x)).flatten(2)
+    t = f.unflatten(1, (2, C // 2)).transpose(2, 3)  # two heads
+    return net.fc((net.soft(t @ t.transpose(2, 3)) @ t).mean(2).flatten(1))
 
 
 def asked(net: nn.Module, x: Tensor) -> Tensor:

@@ -82,12 +82,12 @@ def explain(
         BadInput: the class is not one of the net's, or the net can't take the image.
     """
     from xai_core.engine import FusedEngine
-    from xai_core.methods import METHODS
+    from xai_core.methods import DEFAULT_METHODS, METHODS
     from xai_core.nets.preprocess import preprocess
     from xai_core.report import contact_sheet, maps
     from xai_core.report.charts.chart import save
 
-    methods = [METHODS.get(m) for m in METHODS if not METHODS.get(m).baseline]
+    methods = [METHODS.get(m) for m in DEFAULT_METHODS if not METHODS.get(m).baseline]
     pixels = preprocess(image, size, net)
     wanted = () if category is None else candidates(category, net)
     result = FusedEngine()(net, pixels, [wanted], methods)

@@ -87,80 +87,115 @@ def compute(question: Question, during: AbstractContextManager[object] | None = 
         question: what is wanted.
         during: entered for the time of the forward pass alone.
     """
-    computed, is_view = _compute(question, during or nullcontext(), apart=False)
-    if is_view and ACTIVATION_GRADIENT in computed.missing:
-        again, _ = _compute(question, nullcontext(), apart=True)
+    passes = _Passes(question, apart=False)
+    computed = passes.run(during or nullcontext())
+    if passes.is_view and ACTIVATION_GRADIENT in computed.missing:
+        again = _Passes(question, apart=True).run(nullcontext())
         if torch.equal(again.logits, computed.logits):
             return again
     return computed
 
 
-def _compute(
-    question: Question, during: AbstractContextManager[object], apart: bool
-) -> tuple[Computed, bool]:
-    """The signals, and whether the target layer gives a view of other memory."""
-    net, needs, missing = question.net, question.needs, dict(question.missing)
-    rules = ReluRules()
-    gradients = {rule: signal for rule, signal in INPUT_GRADIENT.items() if signal in needs}
-    at_target, classifier = bool(needs & AT_TARGET), CLASSIFIER_WEIGHTS in needs
-    any_gradient = bool(gradients) or ACTIVATION_GRADIENT in needs
-    images = question.images.detach()
-    if images.is_inference():
-        images = images.clone()
-    alone = _last_alone(net, images) if len(images) > 1 else None
-    with (
-        watch(net, activation=at_target, classifier=classifier, apart=apart) as captured,
-        torch.set_grad_enabled(any_gradient),
-    ):
-        images = images.requires_grad_(any_gradient)
-        ruled = rules if set(gradients) - {ReluRule.PLAIN} else None
-        with during:
-            try:
-                logits = _forward(net, images, ruled)
-            except BadInput as error:
-                if ruled is None:
-                    raise
-                ruled, captured.outputs, captured.edges = None, [], []
-                logits = _forward(net, images, None)  # in torch.vmap, say, no rule can be put
-                reason = Unsupported(f"the net can't run under ReLU rules: {error}")
-                for rule in set(gradients) - {ReluRule.PLAIN}:
-                    missing[gradients.pop(rule)] = reason
-    together = alone is None or same_to_rounding(logits.detach()[-1:], alone)
-    targets = choose_targets(net, logits, question.candidates)
-    signals: dict[Signal, Tensor] = {INPUT: images.detach(), LOGITS: logits.detach()}
-    if at_target:
+class _Passes:
+    """The forward pass and the backward passes for one question.
+
+    Args:
+        question: what is wanted.
+        apart: see `watch`.
+    """
+
+    def __init__(self, question: Question, apart: bool) -> None:
+        self._net, self._question = question.net, question
+        self._needs, self._missing = question.needs, dict(question.missing)
+        self._rules, self._apart = ReluRules(), apart
+        self._gradients = {r: s for r, s in INPUT_GRADIENT.items() if s in question.needs}
+        images = question.images.detach()
+        self._images = images.clone() if images.is_inference() else images
+        self.is_view = False
+
+    def run(self, during: AbstractContextManager[object]) -> Computed:
+        """All signals that this net has; the forward pass runs within ``during``."""
+        alone = self._last_alone() if len(self._images) > 1 else None
+        logits, captured = self._forward(during)
+        depends = alone is not None and not same_to_rounding(logits.detach()[-1:], alone)
+        targets = choose_targets(self._net, logits, self._question.candidates)
+        signals: dict[Signal, Tensor] = {INPUT: self._images.detach(), LOGITS: logits.detach()}
+        if self._needs & AT_TARGET:
+            signals |= self._at_target(captured, logits, targets)
+        if set(self._gradients) - {ReluRule.PLAIN}:
+            self._drop_rules_without_definition(logits)
+        if self._gradients or ACTIVATION_GRADIENT in self._needs:
+            scores = logits.gather(1, targets.unsqueeze(1)).squeeze(1)
+            wanted = _wanted(self._images, captured, self._gradients, self._needs)
+            found = _backward(self._net, scores if depends else scores.sum(), wanted, self._rules)
+            signals |= {signal: value for signal, value in found.items() if value is not None}
+            if ACTIVATION_GRADIENT in self._needs - signals.keys():
+                self._missing[ACTIVATION_GRADIENT] = no_gradient_at_target(self._net)
+        return Computed(signals, self._missing, logits.detach(), targets, depends)
+
+    def _last_alone(self) -> Tensor:
+        """The logits of the last image without the others; none at all where the net refuses it."""
         try:
-            signals[ACTIVATION] = captured.activation(net)
-            if classifier:
-                signals[CLASSIFIER_WEIGHTS] = class_weights(net, captured, logits, targets)
+            with torch.no_grad():
+                logits = self._net.module(self._images[-1:].clone())
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # if the net is to blame, the whole batch says why
+            return self._images.new_empty(0)
+        return logits if isinstance(logits, Tensor) else self._images.new_empty(0)
+
+    def _forward(self, during: AbstractContextManager[object]) -> tuple[Tensor, Captured]:
+        needs = self._needs
+        any_gradient = bool(self._gradients) or ACTIVATION_GRADIENT in needs
+        rules = self._rules if set(self._gradients) - {ReluRule.PLAIN} else None
+        with (
+            watch(
+                self._net,
+                activation=bool(needs & AT_TARGET),
+                classifier=CLASSIFIER_WEIGHTS in needs,
+                apart=self._apart,
+            ) as captured,
+            torch.set_grad_enabled(any_gradient),
+            during,
+        ):
+            self._images.requires_grad_(any_gradient)
+            try:
+                logits = _forward(self._net, self._images, rules)
+            except BadInput as error:
+                if rules is None:
+                    raise
+                captured.outputs, captured.edges = [], []
+                logits = _forward(self._net, self._images, None)  # under torch.vmap, say
+                reason = Unsupported(f"the net can't run under ReLU rules: {error}")
+                self._drop_rules(reason)
+        self.is_view = captured.is_view
+        return logits, captured
+
+    def _at_target(
+        self, captured: Captured, logits: Tensor, targets: Tensor
+    ) -> dict[Signal, Tensor]:
+        found: dict[Signal, Tensor] = {}
+        try:
+            found[ACTIVATION] = captured.activation(self._net)
+            if CLASSIFIER_WEIGHTS in self._needs:
+                weights = class_weights(self._net, captured, logits, targets)
+                found[CLASSIFIER_WEIGHTS] = weights
         except Unsupported as reason:
-            missing[CLASSIFIER_WEIGHTS] = reason
+            self._missing[CLASSIFIER_WEIGHTS] = reason
         except BadInput as wrong:
-            missing |= dict.fromkeys(needs & AT_TARGET, wrong)
-            needs -= AT_TARGET
-    if ruled:
-        missing |= _drop_rules_without_definition(logits, images, gradients, rules)
-    if gradients or ACTIVATION_GRADIENT in needs:
-        scores = logits.gather(1, targets.unsqueeze(1)).squeeze(1)
-        wanted = _wanted(images, captured, gradients, needs)
-        found = _backward(net, scores.sum() if together else scores, wanted, rules)
-        signals |= {signal: value for signal, value in found.items() if value is not None}
-        if ACTIVATION_GRADIENT in needs and ACTIVATION_GRADIENT not in signals:
-            missing[ACTIVATION_GRADIENT] = no_gradient_at_target(net)
-    computed = Computed(signals, missing, logits.detach(), targets, not together)
-    return computed, captured.is_view
+            self._missing |= dict.fromkeys(self._needs & AT_TARGET, wrong)
+            self._needs -= AT_TARGET
+        return found
 
+    def _drop_rules_without_definition(self, logits: Tensor) -> None:
+        try:
+            self._rules.check(logits, self._images)
+        except Unsupported as reason:
+            self._drop_rules(reason)
 
-def _last_alone(net: Net, images: Tensor) -> Tensor | None:
-    """The logits of the last image without the others; None where the net refuses it."""
-    try:
-        with torch.no_grad():
-            logits = net.module(images[-1:].clone())
-    except torch.OutOfMemoryError:
-        raise
-    except Exception:  # the whole batch will say why
-        return None
-    return logits if isinstance(logits, Tensor) else None
+    def _drop_rules(self, reason: Unsupported) -> None:
+        for rule in set(self._gradients) - {ReluRule.PLAIN}:
+            self._missing[self._gradients.pop(rule)] = reason
 
 
 def _forward(net: Net, images: Tensor, rules: ReluRules | None) -> Tensor:
@@ -178,18 +213,6 @@ def _forward(net: Net, images: Tensor, rules: ReluRules | None) -> Tensor:
         reason = first_line(error)
         raise BadInput(f"{net.id} can't take a {width}x{height} image: {reason}") from error
     return check_logits(net, logits)
-
-
-def _drop_rules_without_definition(
-    logits: Tensor, images: Tensor, gradients: dict[ReluRule, Signal], rules: ReluRules
-) -> Missing:
-    """Remove rules that this net's activations don't have from ``gradients``; say why."""
-    ruled = [rule for rule in gradients if rule is not ReluRule.PLAIN]
-    try:
-        rules.check(logits, images)
-    except Unsupported as reason:
-        return {gradients.pop(rule): reason for rule in ruled}
-    return {}
 
 
 _Wanted = dict[ReluRule, dict[Signal, GradientEdge]]

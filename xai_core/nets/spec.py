@@ -55,7 +55,7 @@ class NetSpec:
     input_size: int | None = None
 
 
-NETS: Registry[NetSpec] = Registry("net")
+NETS: Registry[NetSpec] = Registry("net", NetSpec)
 
 
 def register_net(spec: NetSpec) -> NetSpec:

@@ -27,6 +27,7 @@ REPORTS = ("full", "tables")
 _DEFAULTS: dict[str, Any] = {
     "net": [],
     "method": [],
+    "metric": [],
     "size": [],
     "coco": None,
     "coco_site": COCO,
@@ -56,7 +57,8 @@ _DEFAULTS: dict[str, Any] = {
 }
 _HELP = {
     "net": ("NET", "nets to explain (the study's four)"),
-    "method": ("METHOD", "attribution methods (all)"),
+    "method": ("METHOD", "attribution methods (all that this package has)"),
+    "metric": ("METRIC", "metrics beside the concentration, of packages that add some (none)"),
     "size": ("SIZE", "original, or N for NxN pixels (224,original)"),
     "coco": (
         "PATH",
@@ -125,7 +127,8 @@ class Options:
 
     Attributes:
         nets: ids or module paths; empty for the default.
-        methods: ids; empty for all.
+        methods: ids; empty for the default.
+        metrics: ids of those beside the default.
         sizes: ``original`` or N.
         coco: folder or annotation file; None without.
         coco_site: where COCO is downloaded from on this explicit wish; None without.
@@ -157,6 +160,7 @@ class Options:
 
     nets: tuple[str, ...]
     methods: tuple[str, ...]
+    metrics: tuple[str, ...]
     sizes: tuple[str, ...]
     coco: Path | None
     coco_site: Site | None
@@ -200,6 +204,7 @@ class Options:
         return cls(
             nets=_list(get("net")),
             methods=_list(get("method")),
+            metrics=_list(get("metric")),
             sizes=tuple(_size(size) for size in _list(get("size")) or SIZES),
             weights=_list(get("weights")),
             classes=_list(get("classes")),
