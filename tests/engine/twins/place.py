@@ -74,10 +74,10 @@ CASES = [
     ),
     small(
         "dense-concatenation",
-        lambda m, x: (lambda h: m.fc(m.keep(torch.cat([m.a(h), h[:, :3]], 1)).mean((2, 3))))(
+        lambda m, x: (lambda h: m.fc(m.keep(torch.cat([m.a(h), h[:, 1:]], 1)).mean((2, 3))))(
             F.relu(m.conv1(x))
         ),
-        lambda r, w, x: (lambda h: out(w, r.at(torch.cat([layer(w, "a", h), h[:, :3]], 1))))(
+        lambda r, w, x: (lambda h: out(w, r.at(torch.cat([layer(w, "a", h), h[:, 1:]], 1))))(
             r.relu(c1(w, x))
         ),
         lambda: {"a": nn.Conv2d(4, 3, 1)},
