@@ -110,7 +110,11 @@ def windows(
     for dy in range(kh):
         for dx in range(kw):
             y, z = dy * dilation, dx * dilation
-            yield dy, dx, x[:, :, y : y + (rows - 1) * sh + 1 : sh, z : z + (columns - 1) * sw + 1 : sw]
+            yield (
+                dy,
+                dx,
+                x[:, :, y : y + (rows - 1) * sh + 1 : sh, z : z + (columns - 1) * sw + 1 : sw],
+            )
 
 
 def conv(

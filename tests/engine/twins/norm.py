@@ -108,56 +108,86 @@ class FrozenNorm(nn.Module):
 
 
 CASES = [
-    between("batch", lambda m, z: m.n(z), lambda w, z: batch_norm(w, "n", z),
-            lambda: {"n": nn.BatchNorm2d(4)}),
-    between("batch-large-eps", lambda m, z: m.n(z), lambda w, z: batch_norm(w, "n", z, 0.5),
-            lambda: {"n": nn.BatchNorm2d(4, eps=0.5)}),
-    between("batch-without-affine", lambda m, z: m.n(z), lambda w, z: batch_norm(w, "n", z),
-            lambda: {"n": nn.BatchNorm2d(4, affine=False)}),
-    between("batch-twice", lambda m, z: m.o(m.n(z)),
-            lambda w, z: batch_norm(w, "o", batch_norm(w, "n", z)),
-            lambda: {"n": nn.BatchNorm2d(4), "o": nn.BatchNorm2d(4)}),
-    between("batch-functional",
-            lambda m, z: F.batch_norm(z, m.n.running_mean, m.n.running_var, m.n.weight, m.n.bias),
-            lambda w, z: batch_norm(w, "n", z), lambda: {"n": nn.BatchNorm2d(4)}),
-    between("batch-with-two-readers", lambda m, z: m.n(z) + m.o(z),
-            lambda w, z: batch_norm(w, "n", z) + batch_norm(w, "o", z),
-            lambda: {"n": nn.BatchNorm2d(4), "o": nn.BatchNorm2d(4)}),
+    between(
+        "batch",
+        lambda m, z: m.n(z),
+        lambda w, z: batch_norm(w, "n", z),
+        lambda: {"n": nn.BatchNorm2d(4)},
+    ),
+    between(
+        "batch-large-eps",
+        lambda m, z: m.n(z),
+        lambda w, z: batch_norm(w, "n", z, 0.5),
+        lambda: {"n": nn.BatchNorm2d(4, eps=0.5)},
+    ),
+    between(
+        "batch-without-affine",
+        lambda m, z: m.n(z),
+        lambda w, z: batch_norm(w, "n", z),
+        lambda: {"n": nn.BatchNorm2d(4, affine=False)},
+    ),
+    between(
+        "batch-with-two-readers",
+        lambda m, z: m.n(z) + m.o(z),
+        lambda w, z: batch_norm(w, "n", z) + batch_norm(w, "o", z),
+        lambda: {"n": nn.BatchNorm2d(4), "o": nn.BatchNorm2d(4)},
+    ),
     between("batch-frozen-by-hand", lambda m, z: m.n(z), frozen, lambda: {"n": FrozenNorm()}),
-    between("batch-without-running-stats", lambda m, z: m.n(z),
-            lambda w, z: affine(w, "n", over(z, (0, 2, 3))),
-            lambda: {"n": nn.BatchNorm2d(4, track_running_stats=False)}, sees_batch=True),
-    between("group", lambda m, z: m.n(z), lambda w, z: affine(w, "n", group_norm(z, 2)),
-            lambda: {"n": nn.GroupNorm(2, 4)}),
-    between("group-of-all", lambda m, z: m.n(z), lambda w, z: affine(w, "n", group_norm(z, 1)),
-            lambda: {"n": nn.GroupNorm(1, 4)}),
-    between("group-functional", lambda m, z: F.group_norm(z, 4, eps=0.1),
-            lambda w, z: group_norm(z, 4, 0.1)),
-    between("instance", lambda m, z: m.n(z), lambda w, z: affine(w, "n", over(z, (2, 3))),
-            lambda: {"n": nn.InstanceNorm2d(4, affine=True)}),
+    between(
+        "batch-without-running-stats",
+        lambda m, z: m.n(z),
+        lambda w, z: affine(w, "n", over(z, (0, 2, 3))),
+        lambda: {"n": nn.BatchNorm2d(4, track_running_stats=False)},
+        sees_batch=True,
+    ),
+    between(
+        "group",
+        lambda m, z: m.n(z),
+        lambda w, z: affine(w, "n", group_norm(z, 2)),
+        lambda: {"n": nn.GroupNorm(2, 4)},
+    ),
     between("instance-functional", lambda m, z: F.instance_norm(z), lambda w, z: over(z, (2, 3))),
-    between("instance-with-running-stats", lambda m, z: m.n(z),
-            lambda w, z: batch_norm(w, "n", z),
-            lambda: {"n": nn.InstanceNorm2d(4, affine=True, track_running_stats=True)}),
-    between("layer-over-channels",
-            lambda m, z: m.n(z.permute(0, 2, 3, 1)).permute(0, 3, 1, 2),
-            lambda w, z: affine(w, "n", over(z, (1,))), lambda: {"n": nn.LayerNorm(4)}),
-    between("layer-over-everything", lambda m, z: F.layer_norm(z, z.shape[1:]),
-            lambda w, z: over(z, (1, 2, 3))),
-    between("root-mean-square",
-            lambda m, z: F.rms_norm(z.permute(0, 2, 3, 1), (4,), eps=1e-3).permute(0, 3, 1, 2),
-            lambda w, z: z / ((z**2).sum(1, keepdim=True) / 4 + 1e-3) ** 0.5),
-    between("unit-length", lambda m, z: F.normalize(z, dim=1),
-            lambda w, z: z / length(z, (1,))),
-    between("local-response", lambda m, z: F.local_response_norm(z, 3, alpha=0.5, beta=0.75, k=2.0),
-            lambda w, z: z / (2 + 0.5 / 3 * torch.stack(
-                [sum(z[:, j] ** 2 for j in (i - 1, i, i + 1) if 0 <= j < 4) for i in range(4)], 1
-            )) ** 0.75),
+    between(
+        "instance-with-running-stats",
+        lambda m, z: m.n(z),
+        lambda w, z: batch_norm(w, "n", z),
+        lambda: {"n": nn.InstanceNorm2d(4, affine=True, track_running_stats=True)},
+    ),
+    between(
+        "layer-over-channels",
+        lambda m, z: m.n(z.permute(0, 2, 3, 1)).permute(0, 3, 1, 2),
+        lambda w, z: affine(w, "n", over(z, (1,))),
+        lambda: {"n": nn.LayerNorm(4)},
+    ),
+    between(
+        "root-mean-square",
+        lambda m, z: F.rms_norm(z.permute(0, 2, 3, 1), (4,), eps=1e-3).permute(0, 3, 1, 2),
+        lambda w, z: z / ((z**2).sum(1, keepdim=True) / 4 + 1e-3) ** 0.5,
+    ),
+    between("unit-length", lambda m, z: F.normalize(z, dim=1), lambda w, z: z / length(z, (1,))),
+    between(
+        "local-response",
+        lambda m, z: F.local_response_norm(z, 3, alpha=0.5, beta=0.75, k=2.0),
+        lambda w, z: (
+            z
+            / (
+                2
+                + 0.5
+                / 3
+                * torch.stack(
+                    [sum(z[:, j] ** 2 for j in (i - 1, i, i + 1) if 0 <= j < 4) for i in range(4)],
+                    1,
+                )
+            )
+            ** 0.75
+        ),
+    ),
     weighted("weight-norm", lambda: parametrizations.weight_norm(conv1()), weight_normed),
     weighted("spectral-norm", lambda: parametrizations.spectral_norm(conv1()), spectral),
     weighted("weight-standardised", lambda: Standardised(3, 4, 3), standardised),
-    weighted("parametrised-halved", lambda: parametrised(Halved()),
-             lambda w: w["p.parametrizations.weight.original"] / 2),
-    weighted("parametrised-symmetric-and-halved", lambda: parametrised(Symmetric(), Halved()),
-             lambda w: (lambda k: (k + k.flip(3)) / 2)(w["p.parametrizations.weight.original"])),
+    weighted(
+        "parametrised-symmetric-and-halved",
+        lambda: parametrised(Symmetric(), Halved()),
+        lambda w: (lambda k: (k + k.flip(3)) / 2)(w["p.parametrizations.weight.original"]),
+    ),
 ]

@@ -80,68 +80,119 @@ CASES = [
     two("stride-3", stride=3, padding=0),
     two("dilated", dilation=2, padding=2),
     two("other-padding", padding=0),
-    two("stride-and-dilation", stride=2, dilation=2, padding=1),
-    again("module-twice", lambda m, h: m.s(F.relu(m.s(h))),
-          lambda r, w, h: s(w, r.relu(s(w, h, padding=1)), padding=1), one()),
-    again("module-three-times", lambda m, h: m.s(m.s(m.s(h))),
-          lambda r, w, h: s(w, s(w, s(w, h, padding=1), padding=1), padding=1), one()),
-    again("module-at-two-sizes", lambda m, h: m.s(F.max_pool2d(m.s(h), 2)),
-          lambda r, w, h: s(w, max_pool(r, s(w, h, padding=1), 2), padding=1), one()),
-    again("module-in-two-branches", lambda m, h: m.s(h) + m.s(-h),
-          lambda r, w, h: s(w, h, padding=1) + s(w, -h, padding=1), one()),
-    again("module-by-two-names", lambda m, h: m.t(F.relu(m.s(h))),
-          lambda r, w, h: layer(w, "t", r.relu(layer(w, "s", h, padding=1)), padding=1), aliased),
-    again("kernel-strided-both-ways", lambda m, h: by(m, by(m, h, stride=(2, 1)), stride=(1, 2)),
-          lambda r, w, h: s(w, s(w, h, stride=(2, 1)), stride=(1, 2)), one()),
-    again("kernel-in-a-pyramid",
-          lambda m, h: sum(by(m, h, padding=d, dilation=d) for d in (1, 2, 3)),
-          lambda r, w, h: s(w, h, padding=1) + s(w, h, padding=2, dilation=2)
-          + s(w, h, padding=3, dilation=3), one()),
-    again("kernel-strides-2-and-3", lambda m, h: by(m, by(m, h, stride=2, padding=1), stride=3),
-          lambda r, w, h: s(w, s(w, h, stride=2, padding=1), stride=3), one()),
-    again("kernel-once-without-bias", lambda m, h: m.s(F.relu(F.conv2d(h, m.s.weight))),
-          lambda r, w, h: s(w, r.relu(conv(h, w["s.weight"])), padding=1), one()),
-    again("kernel-scaled-the-second-time",
-          lambda m, h: m.s(h) + F.conv2d(h, m.s.weight * 0.5, padding=1),
-          lambda r, w, h: s(w, h, padding=1) + 0.5 * conv(h, w["s.weight"], padding=1), one()),
-    again("kernel-flipped-the-second-time",
-          lambda m, h: m.s(h) + F.conv2d(h, m.s.weight.flip(3), padding=1),
-          lambda r, w, h: s(w, h, padding=1) + conv(h, w["s.weight"].flip(3), padding=1), one()),
-    again("kernel-transposed-the-second-time",
-          lambda m, h: m.s(h) + F.conv_transpose2d(h, m.s.weight, padding=1),
-          lambda r, w, h: s(w, h, padding=1)
-          + conv(h, w["s.weight"].flip(2, 3).transpose(0, 1), padding=1), one()),
-    again("kernel-part-of-it", lambda m, h: m.s(h) + F.conv2d(h, m.s.weight[..., 1:2, 1:2]),
-          lambda r, w, h: s(w, h, padding=1) + conv(h, w["s.weight"][:, :, 1:2, 1:2]), one()),
-    again("padding-mode-of-the-second", lambda m, h: m.s(by(m, F.pad(h, (1,) * 4, "reflect"))),
-          lambda r, w, h: s(w, s(w, pad_by("reflect", h, 1)), padding=1), one()),
-    again("norm-twice", lambda m, h: m.n(F.relu(m.n(m.s(h)))),
-          lambda r, w, h: batch_norm(w, "n", r.relu(batch_norm(w, "n", s(w, h, padding=1)))),
-          same_norm),
-    again("norm-behind-and-without", lambda m, h: m.n(m.s(h)) + m.s(h),
-          lambda r, w, h: batch_norm(w, "n", s(w, h, padding=1)) + s(w, h, padding=1), same_norm),
-    small("linear-twice",
-          lambda m, x: m.fc(m.hidden(F.relu(m.hidden(features(m, x).mean((2, 3)))))),
-          lambda r, w, x: linear(w, "fc", linear(w, "hidden", r.relu(
-              linear(w, "hidden", average(features_twin(r, w, x)))))), tied_linear),
-    small("linear-tied",
-          lambda m, x: m.last(F.relu(m.hidden(features(m, x).mean((2, 3))))),
-          lambda r, w, x: linear(w, "last", r.relu(
-              linear(w, "hidden", average(features_twin(r, w, x))))), same_linear),
-    small("linear-tied-transposed",
-          lambda m, x: F.relu(m.hidden(features(m, x).mean((2, 3)))) @ m.hidden.weight,
-          lambda r, w, x: r.relu(linear(w, "hidden", average(features_twin(r, w, x)))).matmul(
-              w["hidden.weight"]), tied_linear),
-    small("conv-is-the-classifier-too",
-          lambda m, x: (lambda f: m.c(f).mean((2, 3)) + F.linear(
-              f.mean((2, 3)), m.c.weight.flatten(1)))(features(m, x)),
-          lambda r, w, x: (lambda v: 2 * torch.einsum("oi,bi->bo", w["c.weight"][:, :, 0, 0], v)
-                           + w["c.bias"])(average(features_twin(r, w, x))),
-          lambda: {"c": nn.Conv2d(6, 5, 1)}),
-    small("siamese-halves",
-          lambda m, x: m.fc(features(m, torch.cat([x[..., :11], x[..., 11:22]])).mean((2, 3))).view(
-              2, len(x), 5).sum(0),
-          lambda r, w, x: sum(linear(w, "fc", average(r.relu(layer(w, "conv2", r.relu(
-              layer(w, "conv1", half, padding=1)), padding=1))))
-              for half in (x[..., :11], x[..., 11:22])), target=None),
+    again(
+        "module-twice",
+        lambda m, h: m.s(F.relu(m.s(h))),
+        lambda r, w, h: s(w, r.relu(s(w, h, padding=1)), padding=1),
+        one(),
+    ),
+    again(
+        "module-at-two-sizes",
+        lambda m, h: m.s(F.max_pool2d(m.s(h), 2)),
+        lambda r, w, h: s(w, max_pool(r, s(w, h, padding=1), 2), padding=1),
+        one(),
+    ),
+    again(
+        "module-in-two-branches",
+        lambda m, h: m.s(h) + m.s(-h),
+        lambda r, w, h: s(w, h, padding=1) + s(w, -h, padding=1),
+        one(),
+    ),
+    again(
+        "module-by-two-names",
+        lambda m, h: m.t(F.relu(m.s(h))),
+        lambda r, w, h: layer(w, "t", r.relu(layer(w, "s", h, padding=1)), padding=1),
+        aliased,
+    ),
+    again(
+        "kernel-strided-both-ways",
+        lambda m, h: by(m, by(m, h, stride=(2, 1)), stride=(1, 2)),
+        lambda r, w, h: s(w, s(w, h, stride=(2, 1)), stride=(1, 2)),
+        one(),
+    ),
+    again(
+        "kernel-in-a-pyramid",
+        lambda m, h: sum(by(m, h, padding=d, dilation=d) for d in (1, 2, 3)),
+        lambda r, w, h: (
+            s(w, h, padding=1) + s(w, h, padding=2, dilation=2) + s(w, h, padding=3, dilation=3)
+        ),
+        one(),
+    ),
+    again(
+        "kernel-once-without-bias",
+        lambda m, h: m.s(F.relu(F.conv2d(h, m.s.weight))),
+        lambda r, w, h: s(w, r.relu(conv(h, w["s.weight"])), padding=1),
+        one(),
+    ),
+    again(
+        "kernel-scaled-the-second-time",
+        lambda m, h: m.s(h) + F.conv2d(h, m.s.weight * 0.5, padding=1),
+        lambda r, w, h: s(w, h, padding=1) + 0.5 * conv(h, w["s.weight"], padding=1),
+        one(),
+    ),
+    again(
+        "kernel-transposed-the-second-time",
+        lambda m, h: m.s(h) + F.conv_transpose2d(h, m.s.weight, padding=1),
+        lambda r, w, h: (
+            s(w, h, padding=1) + conv(h, w["s.weight"].flip(2, 3).transpose(0, 1), padding=1)
+        ),
+        one(),
+    ),
+    again(
+        "padding-mode-of-the-second",
+        lambda m, h: m.s(by(m, F.pad(h, (1,) * 4, "reflect"))),
+        lambda r, w, h: s(w, s(w, pad_by("reflect", h, 1)), padding=1),
+        one(),
+    ),
+    again(
+        "norm-twice",
+        lambda m, h: m.n(F.relu(m.n(m.s(h)))),
+        lambda r, w, h: batch_norm(w, "n", r.relu(batch_norm(w, "n", s(w, h, padding=1)))),
+        same_norm,
+    ),
+    small(
+        "linear-tied",
+        lambda m, x: m.last(F.relu(m.hidden(features(m, x).mean((2, 3))))),
+        lambda r, w, x: linear(
+            w, "last", r.relu(linear(w, "hidden", average(features_twin(r, w, x))))
+        ),
+        same_linear,
+    ),
+    small(
+        "linear-tied-transposed",
+        lambda m, x: F.relu(m.hidden(features(m, x).mean((2, 3)))) @ m.hidden.weight,
+        lambda r, w, x: r.relu(linear(w, "hidden", average(features_twin(r, w, x)))).matmul(
+            w["hidden.weight"]
+        ),
+        tied_linear,
+    ),
+    small(
+        "conv-is-the-classifier-too",
+        lambda m, x: (
+            lambda f: m.c(f).mean((2, 3)) + F.linear(f.mean((2, 3)), m.c.weight.flatten(1))
+        )(features(m, x)),
+        lambda r, w, x: (
+            lambda v: 2 * torch.einsum("oi,bi->bo", w["c.weight"][:, :, 0, 0], v) + w["c.bias"]
+        )(average(features_twin(r, w, x))),
+        lambda: {"c": nn.Conv2d(6, 5, 1)},
+    ),
+    small(
+        "siamese-halves",
+        lambda m, x: (
+            m.fc(features(m, torch.cat([x[..., :11], x[..., 11:22]])).mean((2, 3)))
+            .view(2, len(x), 5)
+            .sum(0)
+        ),
+        lambda r, w, x: sum(
+            linear(
+                w,
+                "fc",
+                average(
+                    r.relu(layer(w, "conv2", r.relu(layer(w, "conv1", half, padding=1)), padding=1))
+                ),
+            )
+            for half in (x[..., :11], x[..., 11:22])
+        ),
+        target=None,
+    ),
 ]

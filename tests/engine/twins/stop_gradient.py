@@ -89,67 +89,106 @@ def head(name, body, twin, layers=dict):
 
 
 CASES = [
-    middle("shortcut-detached", lambda m, h: m.extra(h) + h.detach(),
-           lambda r, w, h: extra_twin(w, h) + frozen(h), extra),
-    middle("branch-detached", lambda m, h: m.extra(h).detach() + h,
-           lambda r, w, h: frozen(extra_twin(w, h)) + h, extra),
-    middle("branch-under-no-grad", lambda m, h: h + quietly(m, h),
-           lambda r, w, h: h + frozen(extra_twin(w, h)), extra),
-    middle("branch-of-a-detached-value", lambda m, h: h - m.extra(h.detach()),
-           lambda r, w, h: h - frozen(extra_twin(w, h)), extra),
-    middle("shortcut-through-data", lambda m, h: m.extra(h) + h.data,
-           lambda r, w, h: extra_twin(w, h) + frozen(h), extra),
-    middle("average-of-a-detached-value",
-           lambda m, h: h + F.avg_pool2d(h.detach(), 3, 1, 1),
-           lambda r, w, h: h + frozen(avg_pool(h, 3, 1, 1))),
-    middle("concatenated-with-a-detached-half",
-           lambda m, h: torch.cat([h[:, :2], h[:, 2:].detach()], 1),
-           lambda r, w, h: torch.cat([h[:, :2], frozen(h[:, 2:])], 1)),
-    small("hidden-by-constants",
-          normalised(lambda m, x: (lambda h: ending(m, m.extra(h) + h.detach()))(F.relu(m.conv1(x)))),
-          lambda r, w, x: (lambda h: ending_twin(r, w, extra_twin(w, h) + frozen(h)))(
-              r.relu(layer(w, "conv1", 2 * x + 0.5, padding=1))),
-          extra),
-    small("hidden-by-constants-before-relu",
-          lambda m, x: (lambda h: ending(m, F.relu(h + F.avg_pool2d(h.detach(), 3, 1, 1))))(
-              F.relu(m.conv1(x) * 2 + 1)),
-          lambda r, w, x: (lambda h: ending_twin(r, w, r.relu(h + frozen(avg_pool(h, 3, 1, 1)))))(
-              r.relu(layer(w, "conv1", x, padding=1) * 2 + 1))),
-    middle("straight-through-rounding", lambda m, h: h + ((h * 4).round() / 4 - h).detach(),
-           lambda r, w, h: h + frozen(torch.floor(h * 4 + 0.5) / 4 - h)),
-    middle("straight-through-double", lambda m, h: h + h.detach() * 0.5,
-           lambda r, w, h: h + frozen(h) * 0.5),
-    middle("gradient-halved", lambda m, h: h / 2 + (h / 2).detach(),
-           lambda r, w, h: Scaled.apply(h, 0.5)),
+    middle(
+        "shortcut-detached",
+        lambda m, h: m.extra(h) + h.detach(),
+        lambda r, w, h: extra_twin(w, h) + frozen(h),
+        extra,
+    ),
+    middle(
+        "branch-detached",
+        lambda m, h: m.extra(h).detach() + h,
+        lambda r, w, h: frozen(extra_twin(w, h)) + h,
+        extra,
+    ),
+    middle(
+        "branch-of-a-detached-value",
+        lambda m, h: h - m.extra(h.detach()),
+        lambda r, w, h: h - frozen(extra_twin(w, h)),
+        extra,
+    ),
+    middle(
+        "concatenated-with-a-detached-half",
+        lambda m, h: torch.cat([h[:, :2], h[:, 2:].detach()], 1),
+        lambda r, w, h: torch.cat([h[:, :2], frozen(h[:, 2:])], 1),
+    ),
+    small(
+        "hidden-by-constants",
+        normalised(lambda m, x: (lambda h: ending(m, m.extra(h) + h.detach()))(F.relu(m.conv1(x)))),
+        lambda r, w, x: (lambda h: ending_twin(r, w, extra_twin(w, h) + frozen(h)))(
+            r.relu(layer(w, "conv1", 2 * x + 0.5, padding=1))
+        ),
+        extra,
+    ),
+    small(
+        "hidden-by-constants-before-relu",
+        lambda m, x: (lambda h: ending(m, F.relu(h + F.avg_pool2d(h.detach(), 3, 1, 1))))(
+            F.relu(m.conv1(x) * 2 + 1)
+        ),
+        lambda r, w, x: (lambda h: ending_twin(r, w, r.relu(h + frozen(avg_pool(h, 3, 1, 1)))))(
+            r.relu(layer(w, "conv1", x, padding=1) * 2 + 1)
+        ),
+    ),
+    middle(
+        "straight-through-rounding",
+        lambda m, h: h + ((h * 4).round() / 4 - h).detach(),
+        lambda r, w, h: h + frozen(torch.floor(h * 4 + 0.5) / 4 - h),
+    ),
+    middle(
+        "straight-through-double",
+        lambda m, h: h + h.detach() * 0.5,
+        lambda r, w, h: h + frozen(h) * 0.5,
+    ),
+    middle(
+        "gradient-halved",
+        lambda m, h: h / 2 + (h / 2).detach(),
+        lambda r, w, h: Scaled.apply(h, 0.5),
+    ),
     middle("hook-on-a-tensor", lambda m, h: hooked(h), lambda r, w, h: Scaled.apply(h, 3.0)),
-    middle("hook-that-only-looks", lambda m, h: hooked(h, lambda g: None), lambda r, w, h: h),
     middle("hook-on-a-node", lambda m, h: node_hooked(h), lambda r, w, h: Scaled.apply(h, 3.0)),
-    middle("hook-full-backward", lambda m, h: m.extra(h),
-           lambda r, w, h: Scaled.apply(extra_twin(w, Scaled.apply(h, 3.0)), 1.0),
-           with_hook(lambda c: c.register_full_backward_hook(lambda m, gi, go: (gi[0] * 3,))),
-           refused="BackwardHook"),
-    middle("hook-full-backward-before", lambda m, h: m.extra(h),
-           lambda r, w, h: Scaled.apply(extra_twin(w, h), 3.0),
-           with_hook(lambda c: c.register_full_backward_pre_hook(lambda m, go: (go[0] * 3,))),
-           refused="BackwardHook"),
-    middle("hook-forward-scales", lambda m, h: m.extra(h), lambda r, w, h: extra_twin(w, h) * 2,
-           with_hook(lambda c: c.register_forward_hook(lambda m, args, out: out * 2))),
-    middle("hook-forward-before-shifts", lambda m, h: m.extra(h),
-           lambda r, w, h: extra_twin(w, h + 1),
-           with_hook(lambda c: c.register_forward_pre_hook(lambda m, args: (args[0] + 1,)))),
-    head("head-of-two-one-detached",
-         lambda m, f: m.fc(f.mean((2, 3))) + m.side(f.mean((2, 3)).detach()),
-         lambda r, w, f: linear(w, "fc", average(f)) + frozen(linear(w, "side", average(f))),
-         lambda: {"side": nn.Linear(6, 5)}),
-    head("mlp-with-a-detached-shortcut",
-         lambda m, f: (lambda v: m.fc(F.relu(m.side(v)) + v.detach()))(f.mean((2, 3))),
-         lambda r, w, f: (lambda v: linear(w, "fc", r.relu(linear(w, "side", v)) + frozen(v)))(
-             average(f)),
-         lambda: {"side": nn.Linear(6, 6)}),
-    head("logits-without-a-detached-maximum",
-         lambda m, f: (lambda s: s - s.detach().amax(1, keepdim=True))(m.fc(f.mean((2, 3)))),
-         lambda r, w, f: (lambda s: s - frozen(s).topk(1).values)(linear(w, "fc", average(f)))),
-    small("weights-detached", lambda m, x: ending(m, F.relu(
-              F.conv2d(x, m.conv1.weight.detach(), m.conv1.bias.data, padding=1))),
-          lambda r, w, x: ending_twin(r, w, r.relu(layer(w, "conv1", x, padding=1)))),
+    middle(
+        "hook-full-backward",
+        lambda m, h: m.extra(h),
+        lambda r, w, h: Scaled.apply(extra_twin(w, Scaled.apply(h, 3.0)), 1.0),
+        with_hook(lambda c: c.register_full_backward_hook(lambda m, gi, go: (gi[0] * 3,))),
+        refused="BackwardHook",
+    ),
+    middle(
+        "hook-forward-scales",
+        lambda m, h: m.extra(h),
+        lambda r, w, h: extra_twin(w, h) * 2,
+        with_hook(lambda c: c.register_forward_hook(lambda m, args, out: out * 2)),
+    ),
+    middle(
+        "hook-forward-before-shifts",
+        lambda m, h: m.extra(h),
+        lambda r, w, h: extra_twin(w, h + 1),
+        with_hook(lambda c: c.register_forward_pre_hook(lambda m, args: (args[0] + 1,))),
+    ),
+    head(
+        "head-of-two-one-detached",
+        lambda m, f: m.fc(f.mean((2, 3))) + m.side(f.mean((2, 3)).detach()),
+        lambda r, w, f: linear(w, "fc", average(f)) + frozen(linear(w, "side", average(f))),
+        lambda: {"side": nn.Linear(6, 5)},
+    ),
+    head(
+        "mlp-with-a-detached-shortcut",
+        lambda m, f: (lambda v: m.fc(F.relu(m.side(v)) + v.detach()))(f.mean((2, 3))),
+        lambda r, w, f: (lambda v: linear(w, "fc", r.relu(linear(w, "side", v)) + frozen(v)))(
+            average(f)
+        ),
+        lambda: {"side": nn.Linear(6, 6)},
+    ),
+    head(
+        "logits-without-a-detached-maximum",
+        lambda m, f: (lambda s: s - s.detach().amax(1, keepdim=True))(m.fc(f.mean((2, 3)))),
+        lambda r, w, f: (lambda s: s - frozen(s).topk(1).values)(linear(w, "fc", average(f))),
+    ),
+    small(
+        "weights-detached",
+        lambda m, x: ending(
+            m, F.relu(F.conv2d(x, m.conv1.weight.detach(), m.conv1.bias.data, padding=1))
+        ),
+        lambda r, w, x: ending_twin(r, w, r.relu(layer(w, "conv1", x, padding=1))),
+    ),
 ]

@@ -15,9 +15,23 @@ from collections import Counter
 import pytest
 import torch
 
-from tests.engine.twins.harness import CHANGES, SIZES, Case, Examined
+from tests.engine.twins.changes import CHANGES
+from tests.engine.twins.harness import SIZES, Case, Examined
 
-GROUPS = ("spelling", "place", "head", "pooling", "norm", "stem", "buffers", "control_flow", "stop_gradient", "sharing", "wrappers", "nonlinear")
+GROUPS = (
+    "spelling",
+    "place",
+    "head",
+    "pooling",
+    "norm",
+    "stem",
+    "buffers",
+    "control_flow",
+    "stop_gradient",
+    "sharing",
+    "wrappers",
+    "nonlinear",
+)
 TABLE: list[tuple[str, Case]] = [
     (group, case)
     for group in GROUPS
