@@ -29,7 +29,7 @@ BELOW: dict[str, set[str]] = {
     "store": {"errors", "files", "records", "types"},
     "stats": set(),
     "comparison": {"types", "stats"},
-    "gate": {"errors", "types", "comparison"},
+    "gate": {"errors", "files", "types", "comparison"},
     "report": {"errors", "files", "types", "records", "store", "stats", "comparison", "gate"},
     "cli": {"errors", "files", "types", "data", "nets", "methods", "engine", "gate", "report"},
     "__main__": {"cli"},

@@ -24,7 +24,7 @@ def record(value: float = 0.5, method: str = "x") -> Record:
     whole |= dict.fromkeys(("channels", "threads", "batch_size"), 1)
     real = dict.fromkeys(("logit", "map_min", "map_max"), value)
     real |= dict.fromkeys(("probability", "chance", "mask_share", "dilation", "seconds"), 0.25)
-    flags = {"zero_energy": True, "dead_logit": False, "weights_random": True}
+    flags = {"zero_energy": True, "dead_logit": False, "weights_random": True, "reference": True}
     metrics = {"concentration": 0.5, "energy": 0.5, "energy_total": 1.0, "own": value}
     return Record(**text, **whole, **real, **flags, metrics=metrics)
 

@@ -358,6 +358,7 @@ def _score(
         batch_size=len(result.logits),
         torch=torch.__version__,
         seconds=seconds,
+        reference=method.baseline,
         randomised=net.randomised,
         processor=printable(processor(result.logits.device.type)),
         base=net.base,

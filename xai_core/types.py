@@ -173,6 +173,7 @@ class Record:
         batch_size: number of images computed together.
         torch: version of torch.
         seconds: engine time of the batch, all methods together, divided by the batch size.
+        reference: whether the method is a reference method, there to be beaten (uniform, edges).
         randomised: stage of the cascading randomisation of the net; empty for the net itself.
         processor: model and instruction set of the CPU, or name of the GPU.
         base: id of the net that this one is a randomised copy of; empty for the net itself.
@@ -212,6 +213,7 @@ class Record:
     batch_size: Count
     torch: str
     seconds: Positive
+    reference: bool
     randomised: str = ""
     processor: str = ""
     base: str = ""

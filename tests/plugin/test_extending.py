@@ -79,24 +79,14 @@ def test_what_is_installed_changes_no_run_that_does_not_name_it(package):
     assert all("positive_mass" not in r for r in records)
 
 
-@pytest.mark.parametrize(
-    ("code", "sentence"),
-    [
-        (
-            '@register_metric("positive_mass", columns=("rank",))\n',
-            "the metric positive_mass can't have a column 'rank': every record has one",
-        ),
-        ("", "the metric 'positive_mass' of *positive_mass* is a function, not a Metric"),
-    ],
-    ids=["a column that is taken", "not registered"],
-)
-def test_a_metric_that_can_not_be_used_is_refused_before_anything_runs(package, code, sentence):
+def test_a_metric_that_would_write_over_a_column_is_refused_before_anything_runs(package):
     (package.path / "others" / "positive_mass.py").write_text(
         "from xai_core.metrics import register_metric\n\n"
-        f"{code}def positive_mass(map, mask):\n    return {{'rank': 0.0}}\n"
+        'register_metric("positive_mass", columns=("rank",))(lambda map, mask: {"rank": 0.0})\n'
     )
     result = package.process("--metric=positive_mass")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
+    sentence = "the metric positive_mass can't have a column 'rank': every record has one"
     result.stderr.fnmatch_lines([f"ERROR: *{sentence}*"])
     assert not list(package.path.glob("reports/*"))
 
@@ -152,19 +142,12 @@ def test_a_target_layer_that_is_not_there_is_named_in_one_sentence(suite):
     assert "Traceback" not in text
 
 
-@pytest.mark.parametrize(
-    ("body", "sentence"),
-    [
-        ("1 / 0", "the metric positive_mass failed: division by zero"),
-        ("{'x': float('nan')}", "the metric positive_mass gave a value that is no finite number"),
-    ],
-)
-def test_a_metric_that_breaks_fails_by_name(package, body, sentence):
+def test_a_metric_that_breaks_fails_by_name(package):
     (package.path / "others" / "positive_mass.py").write_text(
         "from xai_core.metrics import register_metric\n\n"
-        '@register_metric("positive_mass", columns=("x",))\n'
-        f"def positive_mass(map, mask):\n    return {body}\n"
+        'register = register_metric("positive_mass", columns=("x",))\n'
+        "positive_mass = register(lambda map, mask: 1 / 0)\n"
     )
     result = package.process("--method=cam", "--metric=positive_mass")
     result.assert_outcomes(failed=4)
-    assert sentence in result.stdout.str()
+    assert "the metric positive_mass failed: division by zero" in result.stdout.str()

@@ -99,15 +99,25 @@ markdown.body = interrupted
 
 def test_ctrl_c_while_the_report_is_written_leaves_records_and_tables(suite):
     (suite.path / "late.py").write_text(LATE)
-    result = suite.process("-p", "late", "--method=cam", "--report=full")
-    assert result.ret == pytest.ExitCode.INTERRUPTED
-    assert "Traceback" not in f"{result.outlines}{result.errlines}"
-    result.stdout.fnmatch_lines(["ERROR: interrupted while the report was written; again: *"])
+    process = suite.start("-p", "late", "--method=cam", "--report=full")
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == pytest.ExitCode.INTERRUPTED, output
+    assert "Traceback" not in output
+    assert "ERROR: interrupted while the report was written; again: " in output
     assert len(suite.records()) == 4
     assert "| CAM " in suite.report
     assert not (suite.folder / "charts").exists()
 
 
+@pytest.fixture
+def _interruptible():
+    """Tests that run in the background ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_ctrl_c_is_held_once():
     with pytest.raises(KeyboardInterrupt), held():  # noqa: PT012
         os.kill(os.getpid(), signal.SIGINT)
@@ -160,18 +170,6 @@ def test_resuming_under_other_settings_is_refused(suite):
     assert (suite.folder / "records.jsonl").read_bytes() == before
 
 
-def test_a_damaged_part_is_computed_again(suite, monkeypatch, tmp_path):
-    suite.run()
-    first = suite.records()
-    part = parts(suite)[0]
-    part.write_text(part.read_text()[:-40])
-    calls = tmp_path / "calls"
-    monkeypatch.setenv("CALLS", str(calls))
-    suite.run(f"--resume={suite.folder}").assert_outcomes(passed=24)
-    assert len(calls.read_text().splitlines()) == 1
-    assert [r["concentration"] for r in suite.records()] == [r["concentration"] for r in first]
-
-
 LOSES_A_REPORT = """
 import pytest
 
@@ -204,11 +202,3 @@ def test_what_is_lost_without_a_word_is_not_green(suite, plugin, sentence):
     assert result.ret == pytest.ExitCode.INTERNAL_ERROR
     assert sentence in result.stdout.str()
     assert "PARTIAL" in suite.report
-
-
-def test_a_run_that_stops_at_its_first_failure_says_partial(suite):
-    (suite.coco / "train2017" / "2.jpg").unlink()
-    result = suite.run("-x")
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
-    assert "PARTIAL" in suite.report
-    assert "of 24 planned" in suite.report

@@ -38,7 +38,7 @@ def records(make_record):
 
 def summary(records):
     own, randomised = split(records)
-    return Summary("run", own, len(records), TITLES, ["uniform"], randomised)
+    return Summary("run", own, len(records), TITLES, randomised)
 
 
 def row(records, name) -> list[str]:

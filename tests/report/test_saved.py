@@ -23,7 +23,6 @@ def summary(make_record) -> Summary:
         records=[make_record(1 / 3, sample=f"{i}-orange", image_id=i) for i in range(4)],
         planned=9,
         titles={"grad_cam": "Grad-CAM", "cam": "CAM"},
-        baselines=["noise"],
         randomised=[make_record(0.2, randomised="all", net="squeezenet1_0~all")],
         recognition=[Recognition("vgg19", "224", 5, 17, 38)],
         skipped=[Gap("cam on vgg19", "no GAP", 4)],

@@ -59,12 +59,14 @@ def pytest_configure(config: pytest.Config) -> None:
     run = Run(options, Place(str(new_folder(options)), workers=workers))
     config.stash[RUN] = run
     if options.given:
-        dry = is_dry(config)
         with _uncaptured(config):  # downloads show how far they are
-            run.check(None if dry else partial(print, file=sys.stderr, flush=True))
-        if not dry:
-            run.place = replace(run.place, folder=str(new_folder(options, claim=True)))
-            open_folder(run)
+            run.check(None if is_dry(config) else partial(print, file=sys.stderr, flush=True))
+    if gate:
+        gate.check(run)
+        config.pluginmanager.register(gate, "xai-concentration-gate")
+    if options.given and not is_dry(config):
+        run.place = replace(run.place, folder=str(new_folder(options, claim=True)))
+        open_folder(run)
     config.pluginmanager.register(Aggregator(config, run, gate), "xai-concentration-aggregator")
 
 

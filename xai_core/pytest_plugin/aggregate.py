@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections import Counter
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,6 @@ NOT_TIMED = "no timing test ran"
 
 PARAMETERS = ("net", "size", "sample", "method")
 Cell = tuple[str, str, str, str]
-
 
 SHOW_ONLY = (
     *("collectonly", "setupplan", "help", "markers"),
@@ -139,6 +139,9 @@ class Aggregator:
                 self._report(unexplained)
             except (OSError, pytest.UsageError) as error:
                 self._problem = f"the report can't be written: {error}"
+            except Exception as error:  # else Python would exit 1, as a failed gate does
+                traceback.print_exc()
+                self._problem = f"internal error, no report: {type(error).__name__}: {error}"
             except KeyboardInterrupt:
                 again = f"python -m xai_core report {self._run.folder}"
                 self._problem = f"interrupted while the report was written; again: {again}"
@@ -164,9 +167,9 @@ class Aggregator:
             return
         if self._problem:
             session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
-        elif (self._gate and self._gate.failed) or (
-            self._no_times_compared and self._config.getoption("benchmark_compare_fail", None)
-        ):
+        elif self._gate and self._gate.status != pytest.ExitCode.OK:
+            session.exitstatus = self._gate.status
+        elif self._no_times_compared and self._config.getoption("benchmark_compare_fail", None):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     @pytest.hookimpl(wrapper=True)
@@ -252,7 +255,6 @@ class Aggregator:
             randomised=randomised,
             planned=max(self._cells, len(there | gaps.keys())),
             titles={name: method.title for name, method in run.methods.items()},
-            baselines=[name for name, method in run.methods.items() if method.baseline],
             recognition=recognitions(outcomes.values(), run.specs, top) if top else (),
             skipped=_group(gaps, "skipped"),
             failed=_group(self._gaps, "failed"),

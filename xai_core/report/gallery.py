@@ -44,9 +44,9 @@ def write(summary: Summary, previews: Path, folder: Path) -> list[Path]:
     """Write the gallery, each figure as PNG and PDF.
 
     ``sample-SAMPLE`` has one sample, nets as rows and methods as columns (the study's figure 7.8);
-    ``sample-SAMPLE-baselines`` the same with the baselines. ``net-NET`` has the best, median and
-    worst sample of each method that is no baseline. More than six methods go on in ``...-2``.
-    Nothing is written where the run kept no previews.
+    ``sample-SAMPLE-baselines`` the same with the reference methods. ``net-NET`` has the best,
+    median and worst sample of each other method. More than six methods go on in ``...-2``. Nothing
+    is written where the run kept no previews.
 
     Args:
         summary: of the run.

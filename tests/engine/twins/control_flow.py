@@ -81,11 +81,6 @@ CASES = [
         ),
     ),
     middle(
-        "scaled-by-the-number-of-rows",
-        lambda m, h: h * (h.shape[2] / 20),
-        lambda r, w, h: h * (1 if h.shape[2] == 20 else 0.85),
-    ),
-    middle(
         "cropped-to-a-square",
         lambda m, h: h[..., : min(h.shape[2:]), : min(h.shape[2:])],
         lambda r, w, h: h[..., :20] if h.shape[2] == 20 else h[..., :17],
@@ -93,28 +88,11 @@ CASES = [
     middle("a-loop-over-python-numbers", stripes, stripes_twin, extra),
     middle("an-error-that-is-caught", hidden_by_try, lambda r, w, h: extra_twin(w, h), extra),
     middle(
-        "isinstance-and-assertions",
-        lambda m, h: m.extra(h) if isinstance(h, torch.Tensor) and h.ndim == 4 else h,
-        lambda r, w, h: extra_twin(w, h),
-        extra,
-    ),
-    middle(
-        "if-training",
-        lambda m, h: m.extra(h) if m.training else h,
-        lambda r, w, h: h,
-        extra,
-    ),
-    middle(
         "if-training-explained-while-training",
         lambda m, h: m.extra(h) if m.training else h,
         lambda r, w, h: h,
         extra,
         training=True,
-    ),
-    middle(
-        "if-grad-is-enabled",
-        lambda m, h: h * (1.0 if h.dtype.is_floating_point else 2.0),
-        lambda r, w, h: h,
     ),
     middle(
         "checkpointed",

@@ -124,39 +124,24 @@ def zero(z):
 
 
 REFUSED = [
-    act("zeroed-by-a-mask", zeroed, plain_relu, "mask"),
-    act("fmax", lambda m, z: torch.fmax(z, zero(z)), plain_relu, "fmax"),
-    act("fmin", lambda m, z: -torch.fmin(-z, zero(z)), plain_relu, "fmin"),
-    act("maximum", lambda m, z: torch.maximum(z, zero(z)), plain_relu, "maximum"),
+    act("zeroed-by-a-mask", zeroed, plain_relu, "chosen places"),
+    act("fmax", lambda m, z: torch.fmax(z, zero(z)), plain_relu, "maximum"),
     act("clamp", lambda m, z: z.clamp(min=0), plain_relu, "clamp"),
-    act("clamp-max", lambda m, z: -(-z).clamp_max(0), plain_relu, "clamp"),
-    act("where", lambda m, z: torch.where(z > 0, z, 0.0), plain_relu, ""),
-    act("masked-fill", lambda m, z: z.masked_fill(z < 0, 0.0), plain_relu, ""),
-    act("masked-scatter", scattered, plain_relu, ""),
-    act("index-put", put, plain_relu, ""),
+    act("where", lambda m, z: torch.where(z > 0, z, 0.0), plain_relu, "where"),
+    act("masked-scatter", scattered, plain_relu, "masked scatter"),
     act("threshold", lambda m, z: F.threshold(z, 0.0, 0.0), plain_relu, "threshold"),
     act("stacked-with-zero", lambda m, z: torch.stack([z, zero(z)]).amax(0), plain_relu, "max"),
     act("times-a-mask", lambda m, z: z * (z > 0), plain_relu, "gate"),
-    act("half-of-z-plus-abs", lambda m, z: (z + z.abs()) / 2, plain_relu, "abs"),
     act("sin", lambda m, z: torch.sin(z), lambda r, w, z: ((1j * z).exp()).imag, "sin"),
-    act("exp", lambda m, z: torch.exp(z / 4), lambda r, w, z: e(z / 4), "exp"),
     act("square", lambda m, z: z**2, lambda r, w, z: z * z, "pow"),
     act("square-by-product", lambda m, z: z * z, lambda r, w, z: z**2, "product"),
     act("relu-squared", lambda m, z: F.relu(z) ** 2, lambda r, w, z: r.relu(z) * r.relu(z), "pow"),
-    act("root", lambda m, z: torch.sqrt(z * z + 1), lambda r, w, z: (z**2 + 1) ** 0.5, "sqrt"),
+    act("root", lambda m, z: torch.sqrt(z * z + 1), lambda r, w, z: (z**2 + 1) ** 0.5, "root"),
     act("silu", lambda m, z: F.silu(z), lambda r, w, z: z * sigmoid(z), "SiLU"),
     act(
         "silu-by-hand", lambda m, z: z / (1 + torch.exp(-z)), lambda r, w, z: z * sigmoid(z), "exp"
     ),
     act("gelu", lambda m, z: F.gelu(z), lambda r, w, z: gelu(z), "GELU"),
-    act("sigmoid", lambda m, z: torch.sigmoid(z), lambda r, w, z: sigmoid(z), "sigmoid"),
-    act("tanh", lambda m, z: torch.tanh(z), lambda r, w, z: tanh(z), "tanh"),
-    act(
-        "leaky",
-        lambda m, z: F.leaky_relu(z, 0.25),
-        lambda r, w, z: z * torch.where(z.detach() > 0, 1.0, 0.25),
-        "eaky",
-    ),
     act(
         "softplus-by-hand",
         lambda m, z: torch.log1p(torch.exp(z)),
@@ -177,13 +162,7 @@ REFUSED = [
         recurrent_twin,
         lambda: {"rnn": nn.LSTM(4, 6, batch_first=True), "last": nn.Linear(6, 5)},
         target=None,
-        refused="LSTM",
-    ),
-    small(
-        "log-of-logits",
-        lambda m, x: torch.log(m.fc(features(m, x).mean((2, 3))) + 40),
-        lambda r, w, x: (linear(w, "fc", average(features_twin(r, w, x))) + 40).log(),
-        refused="log",
+        refused="sigmoid and tanh|recurrent",
     ),
 ]
 
@@ -236,12 +215,6 @@ DEFINED = [
         lambda r, w, h: h * sigmoid(w["k"]),
         parameter(4, 1, 1),
     ),
-    defined(
-        "exp-of-a-parameter",
-        lambda m, h: h * m.k.exp(),
-        lambda r, w, h: h * e(w["k"]),
-        parameter(1),
-    ),
     defined("softmax-attention", attended, attended_twin, lambda: {"q": nn.Conv2d(4, 1, 1)}),
     defined("slices-assigned", written, written_twin),
     defined(
@@ -256,16 +229,10 @@ DEFINED = [
             :, :, :, [-2, -1, *range(h.shape[3]), 0, 1]
         ],
     ),
-    defined("softmax-over-channels", lambda m, h: h.softmax(1), lambda r, w, h: soft(h, 1)),
     small(
         "softmax-of-logits",
         lambda m, x: m.fc(features(m, x).mean((2, 3))).softmax(1),
         lambda r, w, x: soft(linear(w, "fc", average(features_twin(r, w, x))), 1),
-    ),
-    small(
-        "log-softmax-of-logits",
-        lambda m, x: F.log_softmax(m.fc(features(m, x).mean((2, 3))), 1),
-        lambda r, w, x: soft(linear(w, "fc", average(features_twin(r, w, x))), 1).log(),
     ),
     defined(
         "channels-shuffled",

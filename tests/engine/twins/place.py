@@ -37,11 +37,6 @@ CASES = [
         lambda r, w, x: out(w, r.at(c2(w, c1(w, x)))),
     ),
     small(
-        "relu-on-the-image",
-        lambda m, x: ending(m, m.conv1(F.relu(x))),
-        lambda r, w, x: ending_twin(r, w, c1(w, r.relu(x))),
-    ),
-    small(
         "relu-on-pooled",
         lambda m, x: m.fc(F.relu(m.keep(m.conv2(m.conv1(x))).mean((2, 3)))),
         lambda r, w, x: linear(w, "fc", r.relu(average(r.at(c2(w, c1(w, x)))))),
@@ -56,14 +51,6 @@ CASES = [
         lambda m, x: (lambda h: ending(m, h + m.extra(F.relu(h))))(m.conv1(x)),
         lambda r, w, x: (lambda h: ending_twin(r, w, h + layer(w, "extra", r.relu(h), padding=1)))(
             c1(w, x)
-        ),
-        same,
-    ),
-    small(
-        "residual-block",
-        lambda m, x: (lambda h: ending(m, F.relu(m.extra(h) + h)))(F.relu(m.conv1(x))),
-        lambda r, w, x: (lambda h: ending_twin(r, w, r.relu(layer(w, "extra", h, padding=1) + h)))(
-            r.relu(c1(w, x))
         ),
         same,
     ),
@@ -87,10 +74,10 @@ CASES = [
     ),
     small(
         "dense-concatenation",
-        lambda m, x: (lambda h: m.fc(m.keep(torch.cat([m.a(h), h[:, :3]], 1)).mean((2, 3))))(
+        lambda m, x: (lambda h: m.fc(m.keep(torch.cat([m.a(h), h[:, 1:]], 1)).mean((2, 3))))(
             F.relu(m.conv1(x))
         ),
-        lambda r, w, x: (lambda h: out(w, r.at(torch.cat([layer(w, "a", h), h[:, :3]], 1))))(
+        lambda r, w, x: (lambda h: out(w, r.at(torch.cat([layer(w, "a", h), h[:, 1:]], 1))))(
             r.relu(c1(w, x))
         ),
         lambda: {"a": nn.Conv2d(4, 3, 1)},

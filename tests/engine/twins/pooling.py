@@ -83,10 +83,8 @@ def unpool(h):
 
 CASES = [
     between("max-2", lambda h: F.max_pool2d(h, 2), lambda r, h: max_pool(r, h, 2)),
-    between("max-2-torch", lambda h: torch.max_pool2d(h, 2), lambda r, h: max_pool(r, h, 2)),
     between("max-3-2-1", lambda h: F.max_pool2d(h, 3, 2, 1), lambda r, h: max_pool(r, h, 3, 2, 1)),
     between("max-3-1-1", lambda h: F.max_pool2d(h, 3, 1, 1), lambda r, h: max_pool(r, h, 3, 1, 1)),
-    between("max-3-stride-1", lambda h: F.max_pool2d(h, 3, 1), lambda r, h: max_pool(r, h, 3, 1)),
     between("max-gaps", lambda h: F.max_pool2d(h, 2, 3), lambda r, h: max_pool(r, h, 2, 3)),
     between(
         "max-dilated",
@@ -103,23 +101,8 @@ CASES = [
         lambda h: F.max_pool2d(h, 2, return_indices=True)[0],
         lambda r, h: max_pool(r, h, 2),
     ),
-    between(
-        "max-oblong", lambda h: F.max_pool2d(h, (3, 1)), lambda r, h: max_pool(r, h, (3, 1), (3, 1))
-    ),
-    between(
-        "max-twice",
-        lambda h: F.max_pool2d(F.max_pool2d(h, 2), 2),
-        lambda r, h: max_pool(r, max_pool(r, h, 2), 2),
-    ),
     between("max-unpool", unpool, unpooled),
-    between(
-        "max-adaptive",
-        lambda h: F.adaptive_max_pool2d(h, (6, 5)),
-        lambda r, h: adaptive_max(r, h, 6, 5),
-    ),
-    between("average-2", lambda h: F.avg_pool2d(h, 2), lambda r, h: avg_pool(h, 2)),
     between("average-3-2-1", lambda h: F.avg_pool2d(h, 3, 2, 1), lambda r, h: avg_pool(h, 3, 2, 1)),
-    between("average-3-1-1", lambda h: F.avg_pool2d(h, 3, 1, 1), lambda r, h: avg_pool(h, 3, 1, 1)),
     between(
         "average-without-border",
         lambda h: F.avg_pool2d(h, 3, 2, 1, count_include_pad=False),
@@ -134,11 +117,6 @@ CASES = [
         "average-divided-otherwise",
         lambda h: F.avg_pool2d(h, 2, divisor_override=3),
         lambda r, h: avg_pool(h, 2) * 4 / 3,
-    ),
-    between(
-        "average-adaptive",
-        lambda h: F.adaptive_avg_pool2d(h, (6, 5)),
-        lambda r, h: adaptive(h, 6, 5, lambda cell: cell.mean((2, 3))),
     ),
     between(
         "average-adaptive-larger-than-the-map",

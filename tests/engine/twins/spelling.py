@@ -12,15 +12,10 @@ from tests.engine.twins.harness import ending, features, features_twin, plain_tw
 relu_of = {
     "functional": F.relu,
     "functional-in-place": lambda z: F.relu(z, inplace=True),
-    "functional-by-keyword": lambda z: F.relu(input=z, inplace=True),
     "torch-relu": torch.relu,
-    "torch-relu-in-place": torch.relu_,
-    "tensor-relu": lambda z: z.relu(),
     "tensor-relu-in-place": lambda z: z.relu_(),
     "new-module-each-time": lambda z: nn.ReLU()(z),
-    "new-module-in-place": lambda z: nn.ReLU(inplace=True)(z),
     "relu-of-a-relu": lambda z: F.relu(F.relu(z)),
-    "in-place-on-a-clone": lambda z: z.clone().relu_(),
     "on-a-view": lambda z: F.relu(z.flatten(2)).view_as(z),
     "in-place-on-a-permuted-view": lambda z: z.permute(0, 2, 3, 1).relu_().permute(0, 3, 1, 2),
     "by-channel-halves": lambda z: torch.cat([F.relu(part) for part in z.chunk(2, 1)], 1),
@@ -42,12 +37,8 @@ def by_unfold(c, x):
 
 
 convolutions = {
-    "functional-conv": lambda c, x: F.conv2d(x, c.weight, c.bias, padding=1),
     "torch-conv-by-keyword": lambda c, x: torch.conv2d(
         input=x, weight=c.weight, bias=c.bias, stride=1, padding="same"
-    ),
-    "torch-convolution": lambda c, x: torch.convolution(
-        x, c.weight, c.bias, (1, 1), (1, 1), (1, 1), False, (0, 0), 1
     ),
     "bias-added-later": lambda c, x: F.conv2d(x, c.weight, None, 1, 1) + c.bias[:, None, None],
     "pad-then-conv": lambda c, x: F.conv2d(F.pad(x, (1, 1, 1, 1)), c.weight, c.bias),
@@ -61,9 +52,7 @@ convolutions = {
 }
 
 linears = {
-    "functional-linear": lambda fc, v: F.linear(v, fc.weight, fc.bias),
     "matmul-plus-bias": lambda fc, v: v @ fc.weight.t() + fc.bias,
-    "addmm": lambda fc, v: torch.addmm(fc.bias, v, fc.weight.t()),
     "einsum": lambda fc, v: torch.einsum("bi,oi->bo", v, fc.weight) + fc.bias,
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -59,30 +58,13 @@ def transposed(w, x, stride, padding):
 CASES = [
     strided("stride-2", 3, 2, 1),
     strided("stride-2-without-bias", 3, 2, 1, bias=False),
-    strided("stride-2-without-padding", 3, 2, 0),
-    strided("stride-2-kernel-2", 2, 2, 0),
     strided("stride-2-kernel-1", 1, 2, 0),
     strided("stride-2-kernel-7", 7, 2, 3),
-    strided("stride-2-kernel-5-padding-1", 5, 2, 1),
-    strided("stride-3", 3, 3, 1),
     strided("stride-3-kernel-5", 5, 3, 2),
     strided("stride-4-patches", 4, 4, 0),
     strided("stride-4-kernel-11", 11, 4, 2),
-    strided("stride-4-kernel-3", 3, 4, 1),
-    strided("stride-1-by-2", 3, (1, 2), 1),
     strided("stride-3-by-2-oblong", (5, 3), (3, 2), (0, 2)),
-    strided("even-kernel", 4, 1, 2),
-    strided("row-kernel", (1, 5), 1, (0, 2)),
     strided("padding-beyond-the-kernel", 3, 2, 4),
-    first(
-        "dilated",
-        lambda w, x: layer(w, "s", x, padding=2, dilation=2),
-        3,
-        4,
-        3,
-        padding=2,
-        dilation=2,
-    ),
     first(
         "dilated-and-strided",
         lambda w, x: layer(w, "s", x, stride=2, padding=3, dilation=3),
@@ -100,18 +82,6 @@ CASES = [
         4,
         4,
         padding="same",
-    ),
-    first("padding-valid", lambda w, x: layer(w, "s", x), 3, 4, 3, padding="valid"),
-    first(
-        "grouped-on-six-channels",
-        lambda w, x: layer(w, "s", torch.cat([x, x * 0.5], 1), stride=2, padding=1, groups=2),
-        6,
-        4,
-        3,
-        2,
-        1,
-        groups=2,
-        prepare=lambda x: torch.cat([x, x / 2], 1),
     ),
     small(
         "depthwise-then-pointwise",
@@ -132,14 +102,6 @@ CASES = [
         prepare=lambda x: F.pad(x, (0, 1, 0, 1)),
     ),
     first(
-        "padded-with-a-value",
-        lambda w, x: layer(w, "s", pad(x, (1, 1), (2, 2), 0.5)),
-        3,
-        4,
-        3,
-        prepare=lambda x: F.pad(x, (2, 2, 1, 1), value=0.5),
-    ),
-    first(
         "negative-padding-crops",
         lambda w, x: layer(w, "s", x[:, :, 1:-1, 2:]),
         3,
@@ -156,16 +118,5 @@ CASES = [
         2,
         1,
         cls=nn.ConvTranspose2d,
-    ),
-    first(
-        "focus-slices",
-        lambda w, x: layer(
-            w, "s", torch.cat([x[:, :, :16:2, :22:2], x[:, :, 1:17:2, 1:23:2]], 1), padding=1
-        ),
-        6,
-        4,
-        3,
-        padding=1,
-        prepare=lambda x: torch.cat([x[..., :16:2, :22:2], x[..., 1:17:2, 1:23:2]], 1),
     ),
 ]

@@ -102,27 +102,10 @@ CASES = [
         extra,
     ),
     middle(
-        "branch-under-no-grad",
-        lambda m, h: h + quietly(m, h),
-        lambda r, w, h: h + frozen(extra_twin(w, h)),
-        extra,
-    ),
-    middle(
         "branch-of-a-detached-value",
         lambda m, h: h - m.extra(h.detach()),
         lambda r, w, h: h - frozen(extra_twin(w, h)),
         extra,
-    ),
-    middle(
-        "shortcut-through-data",
-        lambda m, h: m.extra(h) + h.data,
-        lambda r, w, h: extra_twin(w, h) + frozen(h),
-        extra,
-    ),
-    middle(
-        "average-of-a-detached-value",
-        lambda m, h: h + F.avg_pool2d(h.detach(), 3, 1, 1),
-        lambda r, w, h: h + frozen(avg_pool(h, 3, 1, 1)),
     ),
     middle(
         "concatenated-with-a-detached-half",
@@ -162,20 +145,12 @@ CASES = [
         lambda r, w, h: Scaled.apply(h, 0.5),
     ),
     middle("hook-on-a-tensor", lambda m, h: hooked(h), lambda r, w, h: Scaled.apply(h, 3.0)),
-    middle("hook-that-only-looks", lambda m, h: hooked(h, lambda g: None), lambda r, w, h: h),
     middle("hook-on-a-node", lambda m, h: node_hooked(h), lambda r, w, h: Scaled.apply(h, 3.0)),
     middle(
         "hook-full-backward",
         lambda m, h: m.extra(h),
         lambda r, w, h: Scaled.apply(extra_twin(w, Scaled.apply(h, 3.0)), 1.0),
         with_hook(lambda c: c.register_full_backward_hook(lambda m, gi, go: (gi[0] * 3,))),
-        refused="BackwardHook",
-    ),
-    middle(
-        "hook-full-backward-before",
-        lambda m, h: m.extra(h),
-        lambda r, w, h: Scaled.apply(extra_twin(w, h), 3.0),
-        with_hook(lambda c: c.register_full_backward_pre_hook(lambda m, go: (go[0] * 3,))),
         refused="BackwardHook",
     ),
     middle(

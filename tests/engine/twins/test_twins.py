@@ -15,7 +15,8 @@ from collections import Counter
 import pytest
 import torch
 
-from tests.engine.twins.harness import CHANGES, SIZES, Case, Examined
+from tests.engine.twins.changes import CHANGES
+from tests.engine.twins.harness import SIZES, Case, Examined
 
 GROUPS = (
     "spelling",
