@@ -61,9 +61,16 @@ class Sample:
     def id(self) -> str:
         """Stable name, e.g. ``000000000139-traffic_light``: node id, column value, file name.
 
-        What may mean something to a file system is written as ``%2F``.
+        A blank is written as ``_``; ``_`` itself, and what may mean something to a file system, as
+        ``%5F`` and ``%2F``: no two categories have the same name.
         """
-        name = re.sub(r"[^\w.-]", lambda c: f"%{ord(c[0]):02X}", "_".join(self.category.split()))
+
+        def escaped(character: re.Match[str]) -> str:
+            if character[0] == " ":
+                return "_"
+            return "".join(f"%{byte:02X}" for byte in character[0].encode(errors="surrogatepass"))
+
+        name = re.sub(r"[^\w.-]|_", escaped, self.category)
         return f"{self.image_id:012d}-{name}"
 
 

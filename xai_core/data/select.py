@@ -98,11 +98,17 @@ def chosen_classes(
 
     Raises:
         UnknownChoice: a class that the data doesn't have.
+        BadInput: likewise, where the data has names that a list can't hold.
         Unsupported: a class that has no counterpart among the net's.
     """
     for category in set(asked) - {ALL, *there}:
         if class_map and category in class_map.classes:
             class_map.indices(category)  # says why it has no counterpart, if so
+        if with_comma := [name for name in there if "," in name]:
+            raise BadInput(
+                f"unknown class {category!r}; a name with a comma ({with_comma[0]!r}) can't be "
+                f"given in a list: use {ALL}, or a class map of the categories that are wanted"
+            )
         raise UnknownChoice("class", category, there)
     default = STUDY_CLASSES if set(STUDY_CLASSES) & set(there) else there
     return there if ALL in asked else asked or default
