@@ -88,7 +88,10 @@ def test_a_wrong_option_is_a_usage_error(suite, options, sentence):
         ('{"images": [1], "annotations": [], "categories": []}', "not in COCO's format"),
         ('{"images": [{}], "annotations": [], "categories": []}', "images without 'id'"),
         ('{"images": [{"id": "x"}], "annotations": [], "categories": []}', "no whole number"),
-        ('{"images": [], "annotations": [], "categories": []}', "has no sample: it lists no categories"),
+        (
+            '{"images": [], "annotations": [], "categories": []}',
+            "has no sample: it lists no categories",
+        ),
     ],
 )
 def test_a_file_that_is_no_coco_file_is_a_usage_error(suite, content, sentence):
