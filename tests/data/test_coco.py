@@ -14,6 +14,7 @@ from pycocotools import mask as rle
 from xai_core.data.annotations import find_annotations, load_annotations, parse
 from xai_core.data.classes import coco_to_imagenet
 from xai_core.data.coco import CocoDataSet
+from xai_core.data.notices import notices
 from xai_core.data.segmentation import _decompress
 from xai_core.errors import BadInput, DataMissing
 
@@ -318,6 +319,24 @@ def test_an_entry_that_can_t_be_read_costs_its_own_sample(tmp_path, damage):
     assert data.fingerprint(good)
     assert data.image(good).shape == (6, 8, 3)
     assert data.mask(good).any()
+
+
+@pytest.mark.parametrize(("size", "how"), [((8, 6), "as stored"), ((6, 8), "upright")])
+def test_images_with_an_orientation_are_named_with_the_shape_in_which_they_are_taken(
+    tmp_path, size, how
+):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    PIL.Image.new("RGB", (8, 6)).save(tmp_path / "1.jpg", exif=exif)
+    width, height = size
+    entry = {"file_name": "1.jpg", "width": width, "height": height}
+    data = load(tmp_path, content(images=entry))
+    (sentence,) = notices(data, data.samples())
+    assert sentence.startswith(f"1 image with an EXIF orientation taken {how}")
+    assert sentence.endswith(": 1.jpg")
+    assert data.image(data.samples()[0]).shape[:2] == (height, width)
+    PIL.Image.new("RGB", (8, 6)).save(tmp_path / "1.jpg")
+    assert not notices(data, data.samples())
 
 
 @pytest.mark.parametrize(
