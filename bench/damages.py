@@ -1,6 +1,6 @@
 """Damages the folder of a run in every way that `bench.damage_kinds` knows, and looks what is said.
 
-``python -m bench.damages [--seed N] [--n2 all] [WORD ...]``: a small net on four scenes; each
+``python -m bench.damages [--seed N] [--n2 WHICH] [WORD ...]``: a small net on four scenes; each
 damage on a copy of its own for ``python -m xai_core report`` and ``gate``, for ``pytest bench
 --resume`` and, as it takes seconds, for some of them the same with ``-n2``; of those whose name
 holds one of the words, if there are any. Right are the records of the run that nobody damaged, or
@@ -169,7 +169,7 @@ def main() -> None:
     """Print a table; exit 1 where anything is not right."""
     parser = argparse.ArgumentParser(description="Damage run folders, and look what is said.")
     parser.add_argument("--seed", type=int, default=0, help="of what is damaged where (0)")
-    parser.add_argument("--n2", choices=("some", "all"), default="some", help="with -n2 (some)")
+    parser.add_argument("--n2", choices=("none", "some", "all"), default="some", help="(some)")
     parser.add_argument("words", nargs="*", help="only damages whose names hold one of these (all)")
     arguments = parser.parse_args()
     kinds: dict[str, tuple[Damage, bool]] = {
@@ -191,7 +191,8 @@ def main() -> None:
         assert right
         rows = []
         for name, (damage, alone) in chosen.items():
-            workers = arguments.n2 == "all" or len(rows) < 2 or len(rows) % EVERY == 0
+            some = len(rows) < 2 or len(rows) % EVERY == 0
+            workers = {"none": False, "some": some, "all": True}[arguments.n2]
             seed = f"{arguments.seed} {name}"
             rows.append([name, *tried(damage, seed, whole, alone, right, workers)])
             print(f"{len(rows)} of {len(chosen)}: {rows[-1]}", file=sys.stderr, flush=True)

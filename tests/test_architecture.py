@@ -31,7 +31,7 @@ BELOW: dict[str, set[str]] = {
     "comparison": {"types", "stats"},
     "gate": {"errors", "files", "types", "comparison"},
     "report": {"errors", "files", "types", "records", "store", "stats", "comparison", "gate"},
-    "cli": {"errors", "types", "data", "nets", "methods", "engine", "gate", "report"},
+    "cli": {"errors", "files", "types", "data", "nets", "methods", "engine", "gate", "report"},
     "__main__": {"cli"},
     "pytest_plugin": {"errors", "files", "types", "data", "nets", "methods", "metrics"}
     | {"engine", "study", "records", "store", "gate", "report"},

@@ -86,12 +86,13 @@ def test_a_run_from_somebody_else_writes_nothing_elsewhere_and_its_page_runs_not
         for i in range(2):
             cell = {"net": net, "sample": f"{i}-orange", "image_id": i}
             records += [
-                make_record(i / 20, method=m, **cell, **named) for m in ("cam", path, SCRIPT)
+                make_record(i / 20, method=m, reference=m == path, **cell, **named)
+                for m in ("cam", path, SCRIPT)
             ]
             maps = {m: np.ones((1, 8, 8)) for m in ("cam", path, SCRIPT)}
             previews.save(run / "previews", net, "224", cell["sample"], maps, pixels, mask, mask)
     summary = Summary(
-        *(SCRIPT, records, 99, {"cam": SCRIPT, SCRIPT: SCRIPT}, [path]),
+        *(SCRIPT, records, 99, {"cam": SCRIPT, SCRIPT: SCRIPT}),
         skipped=[Gap(SCRIPT, SCRIPT, 3)],
         unexplained=[SCRIPT],
         interrupted=SCRIPT,

@@ -52,7 +52,7 @@ def changed(before: nn.Module, after: nn.Module) -> set[str]:
     [
         ("logits", 1, {"head"}),
         ("half", 2, {"head", "second"}),
-        ("all", 4, {"head", "second", "norm", "first"}),
+        ("all", 5, {"head", "second", "norm", "first", "unused"}),
     ],
 )
 def test_layers_are_forgotten_from_the_output_downwards(net, stage, count, names):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import warnings
+from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 import torchvision
+from safetensors.torch import save_file
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
@@ -16,6 +20,7 @@ from xai_core.errors import BadInput, UnknownChoice, Unsupported
 from xai_core.nets import get_spec, load_net
 from xai_core.nets.target_layer import find_target_layer
 from xai_core.nets.torchvision_nets import names, published_weights
+from xai_core.nets.weights import check_weights, load_weights
 
 PAGE = Path(__file__).parents[2] / "docs" / "nets.md"
 
@@ -48,21 +53,124 @@ def test_the_page_has_every_net():
     assert names() == set(torchvision.models.list_models(module=torchvision.models))
 
 
-def test_every_net_has_the_target_layer_and_the_sizes_of_the_page():
-    found = {}
-    for name in sorted(names()):
-        spec = get_spec(name)
-        module = without_values(spec.build)
-        if spec.input_size is not None:
-            with pytest.raises(BadInput, match="forward pass failed at 256x256"):
-                find_target_layer(module, size=256)
-        try:
-            layer = spec.target_layer or find_target_layer(module, size=spec.input_size or 256)
-        except Unsupported:
-            layer = "-"
-        found[name] = layer, "224 only" if spec.input_size else "any"
-    page = layer_and_size()
-    assert {n: (layer, s if s == "224 only" else "any") for n, (layer, s) in page.items()} == found
+@pytest.fixture(scope="module", params=sorted(names()))
+def each(request) -> tuple[str, nn.Module]:
+    """Each net's id and its module, built once for the tests that follow."""
+    return request.param, without_values(get_spec(request.param).build)
+
+
+def test_every_net_has_the_target_layer_and_the_sizes_of_the_page(each):
+    name, module = each
+    spec = get_spec(name)
+    if spec.input_size is not None:
+        with pytest.raises(BadInput, match="forward pass failed at 256x256"):
+            find_target_layer(module, size=256)
+    try:
+        layer = spec.target_layer or find_target_layer(module, size=spec.input_size or 256)
+    except Unsupported:
+        layer = "-"
+    on_page, sizes = layer_and_size()[name]
+    assert on_page == layer
+    assert (sizes == "224 only") == (spec.input_size is not None)
+
+
+def as_stored(name: str, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A state_dict under the entries' names and versions of the file that torchvision publishes.
+
+    As torchvision's own loaders expect them: `densenet._load_state_dict`, and
+    `_load_from_state_dict` of `MLPBlock` (version 1) and `MNASNet`. The files of the first years
+    have neither versions nor counters of batches.
+    """
+    versions = vars(state)["_metadata"]
+    first_years = ("alexnet", "densenet", "googlenet", "inception", "resnet", "squeezenet", "vgg")
+    is_old = name.startswith(first_years)
+    renamed = {}
+    for key, value in state.items():
+        key = re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", key)
+        if name.startswith("vit_"):
+            key = key.replace(".mlp.0.", ".mlp.linear_1.").replace(".mlp.3.", ".mlp.linear_2.")
+        if not (is_old and key.endswith("num_batches_tracked")):
+            renamed[key] = value
+    for head in ("aux1", "aux2") if name == "googlenet" else ("AuxLogits",):
+        if name in {"googlenet", "inception_v3"}:
+            renamed[f"{head}.fc.weight"] = torch.zeros(1000, 3)
+    stored = OrderedDict(renamed)
+    if not is_old:
+        for path, entry in versions.items():
+            if name.startswith("vit_") and path.endswith(".mlp"):
+                entry["version"] = 1
+            if name.startswith("mnasnet") and path == "":
+                entry["version"] = 1 if name == "mnasnet1_0" else 2
+        vars(stored)["_metadata"] = versions
+    return stored
+
+
+def test_weights_as_torchvision_stores_them_are_loaded_to_equal_tensors(
+    each, monkeypatch, tmp_path
+):
+    """With one value in place of each tensor: names and versions decide what goes where."""
+    name, module = each
+    for part in module.modules():
+        for tensors in (part._parameters, part._buffers):
+            for key, value in tensors.items():
+                if value is not None:
+                    small = torch.zeros((1,) * value.ndim, dtype=value.dtype)
+                    small = nn.Parameter(small) if isinstance(value, nn.Parameter) else small
+                    monkeypatch.setitem(tensors, key, small)
+    state = module.state_dict()
+    wanted = {key: torch.full_like(state[key], i) for i, key in enumerate(state, start=1)}
+    for key, value in wanted.items():
+        state[key] = value
+    torch.save(as_stored(name, state), tmp_path / "stored.pth")
+    load_weights(name, module, str(tmp_path / "stored.pth"))
+    for key, value in module.state_dict().items():
+        assert torch.equal(value, wanted[key]) or key.endswith("num_batches_tracked"), key
+
+
+@pytest.mark.parametrize("name", ["densenet121", "vit_b_16", "mnasnet1_0"])
+def test_what_torchvision_renames_is_loaded_as_torchvision_loads_it(name, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    weights = published_weights(name)
+    file = tmp_path / "hub" / "checkpoints" / weights.url.rpartition("/")[2]
+    file.parent.mkdir(parents=True)
+    torch.manual_seed(1)
+    torch.save(as_stored(name, get_spec(name).build().state_dict()), file)
+    theirs = torchvision.models.get_model(name, weights=weights).state_dict()
+    check_weights(name, get_spec(name).build, str(file))
+    for ours in (load_net(get_spec(name), "imagenet"), load_net(get_spec(name), str(file))):
+        loaded = ours.module.state_dict()
+        assert loaded.keys() == theirs.keys()
+        assert all(torch.equal(loaded[key], theirs[key]) for key in theirs)
+
+
+def test_a_mnasnet_of_the_first_version_gets_the_stem_of_that_version(tmp_path):
+    def build() -> nn.Module:
+        return torchvision.models.MNASNet(0.5)
+
+    old = build()
+    versions = vars(old.state_dict())["_metadata"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchvision says that the file is old
+        versions[""]["version"] = 1
+        state = old.state_dict()
+        vars(state)["_metadata"] = versions
+        with suppress(RuntimeError):  # of the newer stem: what is left is a net of the first
+            old.load_state_dict(state)
+        torch.save(old.state_dict(), tmp_path / "old.pth")
+        check_weights("mnasnet", build, str(tmp_path / "old.pth"))
+        loaded = build()
+        load_weights("mnasnet", loaded, str(tmp_path / "old.pth"))
+    assert loaded.layers[0].weight.shape[0] == 32 != build().layers[0].weight.shape[0]
+    assert torch.equal(loaded.layers[0].weight, old.layers[0].weight)
+
+
+def test_a_file_of_a_mnasnet_without_versions_is_of_the_newest(tmp_path):
+    net = torchvision.models.mnasnet0_5()
+    save_file(net.state_dict(), tmp_path / "net.safetensors")
+    check_weights("mnasnet0_5", torchvision.models.mnasnet0_5, str(tmp_path / "net.safetensors"))
+    loaded = torchvision.models.mnasnet0_5()
+    load_weights("mnasnet0_5", loaded, str(tmp_path / "net.safetensors"))
+    assert torch.equal(loaded.layers[0].weight, net.layers[0].weight)
 
 
 @pytest.mark.parametrize("name", sorted(names()))

@@ -63,7 +63,7 @@ def one_relu_missed(monkeypatch):
         return torch.relu(input) if len(calls) % 2 else plain(self, input, inplace)
 
     monkeypatch.setattr(ReluRules, "_relu", broken)
-    monkeypatch.setattr(ReluRules, "check", lambda self, output: None)
+    monkeypatch.setattr(ReluRules, "check", lambda self, *logits_and_images: None)
 
 
 def class_mapped_to_a_wrong_index(monkeypatch):

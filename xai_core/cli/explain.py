@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xai_core.errors import BadInput
+from xai_core.files import file_name
 from xai_core.types import ORIGINAL
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise BadInput(f"{path} can't be read: {error.strerror}") from error
     image = decode(content, str(path), upright=True)
     net = load_net(get_spec(arguments.net), arguments.weights)
-    folder = arguments.out or Path(f"{path.stem}-{net.id}")
+    folder = arguments.out or Path(f"{path.stem}-{file_name(net.id)}")
     for line in explain(image, net, arguments.category, size, folder, path.name):
         print(line)
 

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from xai_core.files import printable
 from xai_core.gate import RECOMMENDED, baseline_of, judge, parse_rules
 from xai_core.report import baselines, saved, verdict
 
@@ -53,7 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
     baselines.check_claims(claims, path, {e.net for e in entries}, {e.method for e in entries})
     found = judge(before, after, rules, claims=claims, accept_new=arguments.accept_new)
     against = baselines.shown(arguments.baseline)
-    print(verdict.render(found, against, summary.name))
+    # not summary.name: a folder may have another name since, or no summary
+    name = printable(arguments.run_folder.resolve().name)
+    print(verdict.render(found, against, name))
     last = verdict.last_line(found, against)
     print(f"{RED}{last}{PLAIN}" if found.failed and _has_colour() else last)
     return FAILED if found.failed else 0

@@ -7,11 +7,13 @@ import difflib
 import torch
 from torch import nn
 
-from xai_core.errors import BadInput, Unsupported
+from xai_core.errors import BadInput, Unsupported, first_line
+from xai_core.nets.outputs import check_forward
 from xai_core.nets.randomise import randomise
 from xai_core.nets.spec import NetSpec
 from xai_core.nets.target_layer import find_target_layer
-from xai_core.nets.weights import load_weights, random_seed, weights_sha256
+from xai_core.nets.values import check_finite
+from xai_core.nets.weights import check_module, load_weights, random_seed, weights_sha256
 from xai_core.types import Net, Weights
 
 
@@ -34,8 +36,8 @@ def load_net(
 
     Raises:
         DataMissing: the weights are absent.
-        BadInput: the weights don't fit, the net has no layer of the target layer's name, or it
-            can't be run to find one.
+        BadInput: the weights don't fit or are not finite, the net gives no logits or other ones
+            each time, it has no layer of the target layer's name, or can't be run to find one.
     """
     where = weights or spec.weights
     with torch.random.fork_rng(devices=[]):
@@ -43,19 +45,21 @@ def load_net(
         try:
             module = spec.build()
         except Exception as error:  # a user's function may raise anything
-            raise BadInput(f"{spec.id} can't be built: {error}") from error
+            raise BadInput(f"{spec.id} can't be built: {first_line(error)}") from error
+    check_module(spec.id, module)
     source = load_weights(spec.id, module, where)
     if randomised:
         try:
-            randomise(module, randomised)
+            randomise(module, randomised, side=spec.input_size)
         except BadInput as error:
             raise BadInput(f"{spec.id} can't be randomised: {error}") from error
         source = Weights(f"{source.label}~{randomised}", weights_sha256(module), source.random)
-    module = module.eval().requires_grad_(False)
+    module = _ready(spec.id, module, device, dtype)
+    check_forward(spec.id, module, spec.input_size, spec.class_names)
     target_layer, no_target_layer = _target_layer(spec, module)
     return Net(
         id=f"{spec.id}~{randomised}" if randomised else spec.id,
-        module=module.to(device=device, dtype=dtype),
+        module=module,
         target_layer=target_layer,
         mean=spec.mean,
         std=spec.std,
@@ -66,6 +70,23 @@ def load_net(
         no_target_layer=no_target_layer,
         base=spec.id if randomised else "",
     )
+
+
+def _ready(
+    net: str, module: nn.Module, device: torch.device | None, dtype: torch.dtype
+) -> nn.Module:
+    """In evaluation mode, frozen, on the device and of the type."""
+    try:
+        module = module.eval().requires_grad_(False).to(device=device, dtype=dtype)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # modules of torch.export have no evaluation mode
+        raise BadInput(
+            f"{net} can't be set to evaluation mode, frozen and moved: {first_line(error)} "
+            "(give the module that was exported instead)"
+        ) from error
+    check_finite(module, f"{net} as {str(dtype).removeprefix('torch.')}")
+    return module
 
 
 def _target_layer(spec: NetSpec, module: nn.Module) -> tuple[str | None, str]:

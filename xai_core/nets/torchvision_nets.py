@@ -5,10 +5,12 @@ torchvision is imported where it is needed: a net of one's own starts two second
 
 from __future__ import annotations
 
+import copy
+import sys
 from functools import cache
 from typing import TYPE_CHECKING
 
-from torch import nn
+from torch import Tensor, nn
 
 from xai_core.errors import BadInput, UnknownChoice
 
@@ -88,3 +90,38 @@ def _misfit(name: str, weights: torchvision.models.WeightsEnum) -> str | None:
     if input_size(name) is not None and smallest != BUILT_FOR:
         return f"they are for images of {smallest}x{smallest} pixels, not {BUILT_FOR}x{BUILT_FOR}"
     return None
+
+
+def as_renamed(module: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What torchvision's own loading makes of a state_dict before a module takes it.
+
+    The published files of DenseNets call their entries ``norm.1``, and torchvision renames them
+    outside the module. MNASNets ask for a version; a file without any is taken as of the newest.
+    (Vision Transformers rename ``mlp.linear_1`` themselves, and MNASNets an older stem.)
+    """
+    densenet = sys.modules.get("torchvision.models.densenet")
+    if densenet and any(isinstance(part, densenet.DenseNet) for part in module.modules()):
+        renamed = _Renamed(state)
+        densenet._load_state_dict(renamed, renamed, progress=False)
+        return renamed.state
+    mnasnet = sys.modules.get("torchvision.models.mnasnet")
+    is_mnasnet = mnasnet and any(isinstance(part, mnasnet.MNASNet) for part in module.modules())
+    if is_mnasnet and not getattr(state, "_metadata", None):
+        newest = module.state_dict()
+        newest.clear()  # its versions stay
+        newest.update(state)
+        return newest
+    return state
+
+
+class _Renamed:
+    """Stands for a DenseNet and for its weights where torchvision renames entries."""
+
+    def __init__(self, state: dict[str, Tensor]) -> None:
+        self.state = copy.copy(state)
+
+    def get_state_dict(self, **options: object) -> dict[str, Tensor]:
+        return self.state
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.state = state

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
-import pickle
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from urllib.error import URLError
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from xai_core.errors import BadInput, DataMissing, UnknownChoice, first_line
-from xai_core.nets.torchvision_nets import published_weights
+from xai_core.errors import BadInput, DataMissing, UnknownChoice
+from xai_core.nets.checkpoints import StateDict, largest_file, read_checkpoint
+from xai_core.nets.torchvision_nets import as_renamed, published_weights
+from xai_core.nets.values import check_finite, check_kinds, misread, tensors_of
 from xai_core.types import Weights
 
 BUNDLED = Path(__file__).parent / "weights"
@@ -22,8 +25,6 @@ KNOWN = (
     *("imagenet", "imagenet:V2", "scenes", "random", "random:SEED"),
     "a file of a state_dict (.pth, .safetensors)",
 )
-
-StateDict = Mapping[str, Tensor]
 
 
 def parse_weights(values: Iterable[str]) -> dict[str, str]:
@@ -51,18 +52,29 @@ def check_weights(net: str, build: Callable[[], nn.Module], where: str) -> None:
 
     Raises:
         DataMissing: no such file, none bundled, or the download failed.
-        BadInput: a seed that is no number, a file that is no state_dict, another architecture.
+        BadInput: a seed that is no number, a file that is no state_dict, another architecture, or
+            a build that gives no module.
         UnknownChoice: neither a keyword nor a file.
     """
-    label, state = _open(net, where)
-    if state is None:
+    if random_seed(where) is not None:
         return
     try:
         with torch.device("meta"):  # shapes only: no memory, no time
             module = build()
     except Exception:  # a user's own build may not work on meta; loading checks again
-        return
-    _check_fit(net, module, state, label)
+        module = None
+    else:
+        check_module(net, module)
+    label, state = _open(net, where, largest_file(module))
+    if state is not None and module is not None:
+        _fill(net, module, state, label)
+
+
+def check_module(net: str, built: object) -> None:
+    """Raise `BadInput` if what a build gave is no module."""
+    if not isinstance(built, nn.Module):
+        kind = "nothing" if built is None else f"a {type(built).__name__}"
+        raise BadInput(f"{net} can't be built: its build() gives {kind}, not a torch.nn.Module")
 
 
 def random_seed(where: str | None) -> int | None:
@@ -89,13 +101,17 @@ def load_weights(net: str, module: nn.Module, where: str | None) -> Weights:
 
     Raises:
         DataMissing: the file is absent or the download failed.
-        BadInput: the file is no state_dict, or one of another architecture.
+        BadInput: the file is no state_dict or of another architecture, or what the net then holds
+            is no dense real tensor, or NaN or infinite.
         UnknownChoice: neither a keyword nor a file.
     """
-    label, state = ("as built", None) if where is None else _open(net, where)
+    check_kinds({**tensors_of(module), **module.state_dict()}, net)
+    label, state = "as built", None
+    if where is not None:
+        label, state = _open(net, where, largest_file(module))
     if state is not None:
-        _check_fit(net, module, state, label)
-        module.load_state_dict(state)  # sets what old files of batch normalisation lack
+        _fill(net, module, state, label)
+    check_finite(module, net if where is None else f"{net} with the weights {label}")
     random = random_seed(where) is not None
     return Weights(label, weights_sha256(module), random)
 
@@ -111,7 +127,7 @@ def weights_sha256(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _open(net: str, where: str) -> tuple[str, StateDict | None]:
+def _open(net: str, where: str, limit: int) -> tuple[str, StateDict | None]:
     """(label, state_dict); None for weights that the build itself makes."""
     kind, _, rest = where.partition(":")
     if kind == "random":
@@ -119,9 +135,9 @@ def _open(net: str, where: str) -> tuple[str, StateDict | None]:
     if kind == "imagenet":
         return _download(net, rest)
     if where == "scenes":
-        return "scenes", _read(net, _bundled(net))
+        return "scenes", _read(net, _bundled(net), limit)
     if Path(where).is_file():
-        return Path(where).name, _read(net, Path(where))
+        return Path(where).name, _read(net, Path(where), limit)
     if Path(where).is_dir():
         raise DataMissing(f"the weights for {net} should be a file, and {where} is a folder")
     if Path(where).suffix or "/" in where:
@@ -148,69 +164,52 @@ def _download(net: str, name: str) -> tuple[str, StateDict]:
     return f"imagenet:{weights.name}", _without_auxiliary(state)
 
 
-def _read(net: str, path: Path) -> StateDict:
-    state = (_safetensors if path.suffix.lower() == ".safetensors" else _pickle)(net, path)
-    if not isinstance(state, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
-    ):
-        raise BadInput(f"{path} holds no state_dict (a mapping of names to tensors)")
+def _read(net: str, path: Path, limit: int) -> StateDict:
+    state = read_checkpoint(net, path, limit)
+    check_kinds(state, str(path))
     return _without_auxiliary(state)
-
-
-def _safetensors(net: str, path: Path) -> object:
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except Exception as error:  # of a damaged file: torch's, Python's or safetensors' own
-        raise _unreadable(net, path, error) from error
-
-
-def _pickle(net: str, path: Path) -> object:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # torch's own message advises to load the file without this protection.
-        if "global" not in str(error).lower():
-            raise BadInput(
-                f"{path} can't be read as weights for {net}: it holds no tensors"
-            ) from error
-        raise BadInput(
-            f"{path} was refused: it holds more than tensors and could run code when loaded; "
-            "save the state_dict alone"
-        ) from error
-    except Exception as error:  # a damaged file makes the unpickler raise anything
-        raise _unreadable(net, path, error) from error
-
-
-def _unreadable(net: str, path: Path, error: Exception) -> BadInput:
-    return BadInput(f"{path} can't be read as weights for {net}: {first_line(error)}")
 
 
 def _without_auxiliary(state: StateDict) -> StateDict:
     # The auxiliary heads of googlenet and inception_v3 run in training only; we don't build them.
     heads = ("aux1.", "aux2.", "AuxLogits.")
-    return {name: value for name, value in state.items() if not name.startswith(heads)}
+    kept = copy.copy(state)  # with torch's versions of its modules
+    for name in [name for name in state if name.startswith(heads)]:
+        del kept[name]
+    return kept
 
 
-def _check_fit(net: str, module: nn.Module, state: StateDict, label: str) -> None:
-    own = module.state_dict()
-    misfits = [
-        # Files of before PyTorch 0.4.1, torchvision's ResNets among them, don't have the counter.
-        *(
-            f"{name} is missing"
-            for name in own
-            if name not in state and not name.endswith("num_batches_tracked")
-        ),
-        *(f"{name} is unknown" for name in state if name not in own),
-        *(
-            f"{name} is {tuple(state[name].shape)}, not {tuple(own[name].shape)}"
-            for name in own
-            if name in state and state[name].shape != own[name].shape
-        ),
-    ]
+def _fill(net: str, module: nn.Module, state: StateDict, label: str) -> None:
+    """Load a state_dict as the module's own classes do: they may rename what old files hold.
+
+    Raises:
+        BadInput: it is of another architecture.
+    """
+    misfits = list(misread(module.state_dict(), state)) or _load(module, state)
     if misfits:
         raise BadInput(
             f"the weights {label} are not of {net}'s architecture: {misfits[0]}"
             + (f" (and {len(misfits) - 1} more)" if len(misfits) > 1 else "")
         )
+
+
+def _load(module: nn.Module, state: StateDict) -> list[str]:
+    """Load what fits; what doesn't, in words."""
+    meta = any(value.is_meta for value in module.state_dict().values())
+    try:
+        # To meta tensors nothing can be copied; torch compares shapes all the same.
+        result = module.load_state_dict(as_renamed(module, state), strict=False, assign=meta)
+    except RuntimeError as error:  # torch's own, of all shapes that differ
+        return _SHAPE.sub(r"\1 is (\2), not (\3)", str(error)).replace("\t", "").splitlines()[1:]
+    # Files of before PyTorch 0.4.1, torchvision's ResNets among them, don't have the counter.
+    missing = [n for n in result.missing_keys if not n.endswith("num_batches_tracked")]
+    return [
+        *(f"{name} is missing" for name in missing),
+        *(f"{name} is unknown" for name in result.unexpected_keys),
+    ]
+
+
+_SHAPE = re.compile(
+    r"size mismatch for (\S+): copying a param with shape torch\.Size\(\[(.*?)\]\) "
+    r"from checkpoint, the shape in current model is torch\.Size\(\[(.*?)\]\)\."
+)

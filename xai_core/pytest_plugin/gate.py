@@ -156,10 +156,8 @@ class Gate:
             self._fail(self._outcome(), pytest.ExitCode.TESTS_FAILED)
 
     def _save(self, after: Baseline, name: str, complete: bool) -> None:
-        targets = [self._target, self._folder / name if self._autosave else None]
-        for target in targets:
-            if target is None:
-                continue
+        wanted = [self._target, self._folder / name if self._autosave else None]
+        for target in dict.fromkeys(target for target in wanted if target):
             shown = baselines.shown(target)
             if not complete:
                 self._notes.append(f"{shown} was not written: the run is not whole")
