@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 ORIGINAL = "original"
 """The size that leaves images as they are stored; every other size is a number of pixels N."""
 
+LARGEST_SIZE = 8192
+"""Largest N: more pixels than any photo has."""
+
+
+def is_size(text: str) -> bool:
+    """Whether it is `ORIGINAL`, or a whole number from 1 to `LARGEST_SIZE`."""
+    digits = text.isdecimal() and len(text) <= len(str(LARGEST_SIZE))
+    return text == ORIGINAL or (digits and 0 < int(text) <= LARGEST_SIZE)
+
+
 Count = Annotated[int, Meta(ge=1)]
 Real = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
 """A finite number."""

@@ -114,6 +114,13 @@ def test_a_sample_with_a_broken_mask_is_chosen_so_that_it_fails_by_name():
     assert broken in choose(data, ("orange",))
 
 
+def test_a_sample_whose_mask_is_none_is_chosen_so_that_it_fails_by_name():
+    data = data_of(("orange",), n=3)
+    strange = Sample(1, "orange", (1,))
+    data.entries[strange] = (PICTURE, mask_of(0.3).astype(np.uint8) * 255)
+    assert strange in choose(data, ("orange",))
+
+
 def test_nothing_to_look_at_is_an_error():
     with pytest.raises(DataMissing, match="pictures has no sample of clock"):
         choose(data_of(share=0.9), ("clock",))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xai_core.data.classes import ClassMap
+from xai_core.data.masks import as_bool
 from xai_core.errors import BadInput, DataMissing, UnknownChoice
 from xai_core.types import DataSet, Sample
 
@@ -59,7 +60,9 @@ def select(data: DataSet, selection: Selection, class_map: ClassMap | None = Non
         Unsupported: a class that has no counterpart among the net's.
     """
     samples = data.samples()
-    classes = _classes(
+    if not samples:
+        raise DataMissing(f"{data.name} has no sample of any class")
+    classes = chosen_classes(
         selection.classes, sorted({sample.category for sample in samples}), class_map
     )
     candidates: dict[str, list[Sample]] = {category: [] for category in classes}
@@ -83,9 +86,20 @@ def select(data: DataSet, selection: Selection, class_map: ClassMap | None = Non
     return sorted(chosen)
 
 
-def _classes(
-    asked: Sequence[str], there: Sequence[str], class_map: ClassMap | None
+def chosen_classes(
+    asked: Sequence[str], there: Sequence[str], class_map: ClassMap | None = None
 ) -> Sequence[str]:
+    """The classes of a run.
+
+    Args:
+        asked: see `Selection`.
+        there: that the data has.
+        class_map: see `select`.
+
+    Raises:
+        UnknownChoice: a class that the data doesn't have.
+        Unsupported: a class that has no counterpart among the net's.
+    """
     for category in set(asked) - {ALL, *there}:
         if class_map and category in class_map.classes:
             class_map.indices(category)  # says why it has no counterpart, if so
@@ -108,7 +122,7 @@ def _choose(
 
 def _fits(data: DataSet, sample: Sample, selection: Selection) -> bool:
     try:
-        share = float(data.mask(sample).mean())
+        share = float(as_bool(data.mask(sample)).mean())
     except BadInput:
         return True
     return selection.min_area <= share <= selection.max_area

@@ -13,11 +13,10 @@ from platformdirs import user_cache_path
 from xai_core.data.select import STUDY_CLASSES
 from xai_core.data.site import COCO, Site
 from xai_core.errors import BadInput
-from xai_core.types import ORIGINAL
+from xai_core.types import LARGEST_SIZE, ORIGINAL, is_size
 
 DOWNLOAD = "download"
 CACHE = "xai-concentration"
-LARGEST_SIZE = 8192
 SIZES = ("224", ORIGINAL)
 DTYPES = ("float32", "float64")
 PRECISIONS = ("full", "tf32", "bf16")
@@ -257,10 +256,8 @@ def _list(values: Iterable[str]) -> tuple[str, ...]:
 
 
 def _size(text: str) -> str:
-    if text == ORIGINAL:
-        return text
-    if text.isdecimal() and 0 < int(text) <= LARGEST_SIZE:
-        return str(int(text))
+    if is_size(text):
+        return text if text == ORIGINAL else str(int(text))
     raise pytest.UsageError(
         f"unknown size {text!r}; known: {ORIGINAL}, or a number of pixels such as 224, "
         f"at most {LARGEST_SIZE}"

@@ -16,6 +16,7 @@ from xai_core.data.class_map import load_class_map
 from xai_core.data.classes import ClassMap, coco_to_imagenet
 from xai_core.data.coco import CocoDataSet
 from xai_core.data.manifest import chosen
+from xai_core.data.notices import notices
 from xai_core.data.select import ALL, Selection, select
 from xai_core.data.sources import SCENES, get_data_set
 from xai_core.errors import BadInput, DataMissing, UnknownChoice, Unsupported, first_line
@@ -243,6 +244,7 @@ class Request:
             self._check_weights()
             if say:
                 self._fetch_images(say)
+                self._say_notices(say)
         except (UnknownChoice, DataMissing, BadInput, Unsupported) as error:
             raise pytest.UsageError(str(error)) from error
 
@@ -260,6 +262,11 @@ class Request:
             failed = fetch_images(self.data, samples, self.options.coco_site, say)
             for name, reason in failed.items():
                 say(f"{name} is missing, and its items will fail: {reason}")
+
+    def _say_notices(self, say: Callable[[str], object]) -> None:
+        if isinstance(self.data, CocoDataSet):
+            for sentence in notices(self.data, self.samples.values()):
+                say(sentence)
 
     @cached_property
     def device(self) -> torch.device:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,6 +66,14 @@ def write(folder: Path, name: str, values: npt.NDArray[np.floating], image: Imag
     if len(files) > 2:
         _write_png(files[2], overlay(values[0], image))
     return files
+
+
+def remove(folder: Path, names: Iterable[str]) -> bool:
+    """Remove what `write` has written under these names; says whether anything was there."""
+    there = [file for name in names for file in _files(folder, name, True) if file.exists()]
+    for file in there:
+        file.unlink()
+    return bool(there)
 
 
 def _files(folder: Path, name: str, overlay: bool) -> list[Path]:
