@@ -140,17 +140,6 @@ CASES = [
         lambda w, x: x.flip(1),
         lambda: {"k": torch.tensor([2, 1, 0])},
     ),
-    on_image(
-        "coordinates-concatenated",
-        lambda m, x: torch.cat([x[:, :2], torch.ones_like(x[:, :1]) / 2], 1),
-        lambda w, x: torch.cat([x[:, :2], torch.full_like(x[:, :1], 0.5)], 1),
-    ),
-    on_logits(
-        "prior-on-logits",
-        lambda m, s: s + m.k,
-        lambda w, s: s + w["k"],
-        lambda: {"k": torch.linspace(-1, 1, 5)},
-    ),
     on_logits(
         "integer-prior-on-logits",
         lambda m, s: s - m.k,

@@ -179,15 +179,10 @@ def cells(size: int, n: int) -> list[slice]:
     return [slice(i * size // n, -(-(i + 1) * size // n)) for i in range(n)]
 
 
-def adaptive(x: Tensor, rows: int, columns: int, reduce) -> Tensor:
-    h, w = x.shape[2:]
-    return torch.stack(
-        [
-            torch.stack([reduce(x[:, :, y, z]) for z in cells(w, columns)], -1)
-            for y in cells(h, rows)
-        ],
-        2,
-    )
+def adaptive(x: Tensor, rows: int, columns: int) -> Tensor:
+    """Averages over windows of rows, then over windows of columns."""
+    x = torch.stack([x[:, :, y].mean(2) for y in cells(x.shape[2], rows)], 2)
+    return torch.stack([x[..., z].mean(3) for z in cells(x.shape[3], columns)], 3)
 
 
 def normalise(x: Tensor, mean: Tensor, var: Tensor, eps: float = 1e-5) -> Tensor:

@@ -249,6 +249,8 @@ class Examined:
             faults.append(f"explained by {got.engine} without a warning")
         if got.targets.tolist() != expected.targets[:batch]:
             faults.append(f"targets {got.targets.tolist()}, not {expected.targets[:batch]}")
+        if got.depends_on_batch != (case.sees_batch and batch > 1):
+            faults.append(f"depends_on_batch is {got.depends_on_batch}")
         values = {"logits": (got.logits, expected.logits[:batch])}
         for method, right in expected.maps.items():
             reason = got.refused.get(method) or got.failed.get(method)

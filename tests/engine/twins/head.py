@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -52,19 +51,12 @@ CASES = [
     gap("gap-mean", lambda f: f.mean((2, 3))),
     gap("gap-mean-twice", lambda f: f.mean(3).mean(2)),
     gap("gap-flatten-mean", lambda f: f.flatten(2).mean(2)),
-    gap("gap-adaptive-flatten", lambda f: F.adaptive_avg_pool2d(f, 1).flatten(1)),
     gap("gap-avg-pool-of-the-whole", lambda f: F.avg_pool2d(f, f.shape[2:]).flatten(1)),
     gap("gap-sum-by-number", lambda f: f.sum((2, 3)) / f[0, 0].numel()),
-    gap("gap-einsum", lambda f: torch.einsum("bchw->bc", f) / f[0, 0].numel()),
     on_f(
         "max-over-positions",
         lambda m, f: m.fc(f.amax((2, 3))),
         lambda r, w, f: linear(w, "fc", largest(r, f)),
-    ),
-    on_f(
-        "mean-and-max",
-        lambda m, f: m.fc(f.mean((2, 3)) + F.adaptive_max_pool2d(f, 1).flatten(1)),
-        lambda r, w, f: linear(w, "fc", average(f) + largest(r, f)),
     ),
     on_f(
         "scores-then-mean",
@@ -99,7 +91,7 @@ CASES = [
     on_f(
         "scores-adaptive-4x3-mean",
         lambda m, f: F.adaptive_avg_pool2d(m.s(f), (4, 3)).mean((2, 3)),
-        lambda r, w, f: average(adaptive(layer(w, "s", f), 4, 3, lambda c: c.mean((2, 3)))),
+        lambda r, w, f: average(adaptive(layer(w, "s", f), 4, 3)),
         scored(),
     ),
     on_f(
@@ -107,11 +99,6 @@ CASES = [
         lambda m, f: F.max_pool2d(m.s(f), 2).mean((2, 3)),
         lambda r, w, f: average(max_pool(r, layer(w, "s", f), 2)),
         scored(),
-    ),
-    on_f(
-        "features-are-logits",
-        lambda m, f: f.mean((2, 3)),
-        lambda r, w, f: average(f),
     ),
     on_f(
         "linear-then-view",
@@ -149,7 +136,7 @@ CASES = [
     on_f(
         "flatten-of-a-pooled-grid",
         lambda m, f: m.big(F.adaptive_avg_pool2d(f, 3).flatten(1)),
-        lambda r, w, f: linear(w, "big", adaptive(f, 3, 3, lambda c: c.mean((2, 3))).flatten(1)),
+        lambda r, w, f: linear(w, "big", adaptive(f, 3, 3).flatten(1)),
         lambda: {"big": nn.Linear(54, 5)},
     ),
     on_f(

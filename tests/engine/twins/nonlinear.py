@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from tests.engine.twins.by_hand import average, layer, linear
-from tests.engine.twins.harness import ending, ending_twin, features, features_twin, small
+from tests.engine.twins.harness import ending, ending_twin, small
 
 
 def act(name, body, twin, refused, layers=dict, **fields):
@@ -56,10 +56,6 @@ def zeroed(m, z):
 
 def scattered(m, z):
     return z.masked_scatter(z < 0, torch.zeros_like(z))
-
-
-def put(m, z):
-    return z.index_put((z < 0,), torch.zeros((), dtype=z.dtype))
 
 
 def gated(m, h):
@@ -137,7 +133,6 @@ REFUSED = [
     act("square-by-product", lambda m, z: z * z, lambda r, w, z: z**2, "product"),
     act("relu-squared", lambda m, z: F.relu(z) ** 2, lambda r, w, z: r.relu(z) * r.relu(z), "pow"),
     act("root", lambda m, z: torch.sqrt(z * z + 1), lambda r, w, z: (z**2 + 1) ** 0.5, "root"),
-    act("silu", lambda m, z: F.silu(z), lambda r, w, z: z * sigmoid(z), "SiLU"),
     act(
         "silu-by-hand", lambda m, z: z / (1 + torch.exp(-z)), lambda r, w, z: z * sigmoid(z), "exp"
     ),
@@ -228,11 +223,6 @@ DEFINED = [
         lambda r, w, h: torch.cat([h[:, :, -2:], h, h[:, :, :2]], 2)[
             :, :, :, [-2, -1, *range(h.shape[3]), 0, 1]
         ],
-    ),
-    small(
-        "softmax-of-logits",
-        lambda m, x: m.fc(features(m, x).mean((2, 3))).softmax(1),
-        lambda r, w, x: soft(linear(w, "fc", average(features_twin(r, w, x))), 1),
     ),
     defined(
         "channels-shuffled",

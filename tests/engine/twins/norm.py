@@ -121,12 +121,6 @@ CASES = [
         lambda: {"n": nn.BatchNorm2d(4, eps=0.5)},
     ),
     between(
-        "batch-without-affine",
-        lambda m, z: m.n(z),
-        lambda w, z: batch_norm(w, "n", z),
-        lambda: {"n": nn.BatchNorm2d(4, affine=False)},
-    ),
-    between(
         "batch-with-two-readers",
         lambda m, z: m.n(z) + m.o(z),
         lambda w, z: batch_norm(w, "n", z) + batch_norm(w, "o", z),
@@ -152,12 +146,6 @@ CASES = [
         lambda m, z: m.n(z),
         lambda w, z: batch_norm(w, "n", z),
         lambda: {"n": nn.InstanceNorm2d(4, affine=True, track_running_stats=True)},
-    ),
-    between(
-        "layer-over-channels",
-        lambda m, z: m.n(z.permute(0, 2, 3, 1)).permute(0, 3, 1, 2),
-        lambda w, z: affine(w, "n", over(z, (1,))),
-        lambda: {"n": nn.LayerNorm(4)},
     ),
     between(
         "root-mean-square",

@@ -32,11 +32,6 @@ def more():
 
 CASES = [
     small(
-        "no-relu-at-all",
-        lambda m, x: m.fc(m.keep(m.conv2(m.conv1(x))).mean((2, 3))),
-        lambda r, w, x: out(w, r.at(c2(w, c1(w, x)))),
-    ),
-    small(
         "relu-on-pooled",
         lambda m, x: m.fc(F.relu(m.keep(m.conv2(m.conv1(x))).mean((2, 3)))),
         lambda r, w, x: linear(w, "fc", r.relu(average(r.at(c2(w, c1(w, x)))))),
@@ -102,12 +97,6 @@ CASES = [
         lambda m, x: m.fc(F.relu_(m.conv2(F.relu(m.conv1(x)))).mean((2, 3))),
         lambda r, w, x: out(w, r.relu(r.at(c2(w, r.relu(c1(w, x)))))),
         target="conv2",
-    ),
-    small(
-        "target-is-the-first-conv",
-        lambda m, x: m.fc(F.relu(m.conv2(F.relu(m.conv1(x)))).mean((2, 3))),
-        lambda r, w, x: out(w, r.relu(c2(w, r.relu(r.at(c1(w, x)))))),
-        target="conv1",
     ),
     small(
         "target-in-front-of-max-pool",

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.engine.twins.by_hand import average, batch_norm, conv, layer, linear, max_pool, pad_by
+from tests.engine.twins.by_hand import average, batch_norm, conv, layer, linear, pad_by
 from tests.engine.twins.harness import ending, ending_twin, features, features_twin, small
 
 
@@ -87,12 +87,6 @@ CASES = [
         one(),
     ),
     again(
-        "module-at-two-sizes",
-        lambda m, h: m.s(F.max_pool2d(m.s(h), 2)),
-        lambda r, w, h: s(w, max_pool(r, s(w, h, padding=1), 2), padding=1),
-        one(),
-    ),
-    again(
         "module-in-two-branches",
         lambda m, h: m.s(h) + m.s(-h),
         lambda r, w, h: s(w, h, padding=1) + s(w, -h, padding=1),
@@ -116,12 +110,6 @@ CASES = [
         lambda r, w, h: (
             s(w, h, padding=1) + s(w, h, padding=2, dilation=2) + s(w, h, padding=3, dilation=3)
         ),
-        one(),
-    ),
-    again(
-        "kernel-once-without-bias",
-        lambda m, h: m.s(F.relu(F.conv2d(h, m.s.weight))),
-        lambda r, w, h: s(w, r.relu(conv(h, w["s.weight"])), padding=1),
         one(),
     ),
     again(

@@ -33,11 +33,6 @@ def frozen(value):
     return torch.tensor(value.tolist(), dtype=torch.float64)
 
 
-@torch.no_grad()
-def quietly(m, h):
-    return m.extra(h)
-
-
 class Scaled(torch.autograd.Function):
     """The value as it is; its gradient by a factor."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 
 import torch
@@ -20,7 +19,6 @@ from tests.engine.twins.wrapped import (
     LowRank,
     Normalised,
     UnitNorm,
-    Wrapper,
     plain,
 )
 
@@ -108,18 +106,8 @@ def through_blocks_twin(w, h):
     return h
 
 
-def twice_deep():
-    return copy.deepcopy(Wrapper(Wrapper(plain())))
-
-
 CASES = [
     Case("sequential", sequential, sequential_twin, target="3"),
-    Case(
-        "wrapped-twice-and-copied",
-        twice_deep,
-        inside("module.module."),
-        target="module.module.keep",
-    ),
     Case(
         "data-parallel-without-gpus",
         lambda: nn.DataParallel(plain()),
