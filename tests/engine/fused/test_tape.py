@@ -144,7 +144,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("act", "reason"), REFUSED.values(), ids=REFUSED)
-def test_what_the_walk_does_not_know_goes_to_the_simple_engine_and_is_named_once(act, reason):
+def test_what_the_walk_does_not_know_goes_to_the_reference_engine_and_is_named_once(act, reason):
     net, x = as_net(seeded(Act(lambda z, f: act(z))), "conv1"), images(2, 3, 6, 4)
     engine, methods = FusedEngine(), [METHODS.get("backprop"), METHODS.get("grad_cam")]
     with pytest.warns(FallsBack, match=rf"tiny is explained by .*autograd.*{reason}") as seen:
