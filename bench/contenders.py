@@ -143,4 +143,4 @@ CONTENDERS: dict[str, Callable[[Net], Explain]] = {
     "pytorch-grad-cam (2 maps)": with_pytorch_grad_cam,
     "naive hooks": with_naive_hooks,
 }
-"""By name; "autograd" is our simple engine, the reference."""
+"""By name; "autograd" is our reference engine."""

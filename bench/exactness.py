@@ -19,10 +19,10 @@ from torch import Tensor
 from bench.contenders import STUDY
 from xai_core.data.sources import get_data_set
 from xai_core.engine import AutogradEngine, Engine, FusedEngine
-from xai_core.methods import METHODS
+from xai_core.methods import DEFAULT_METHODS, METHODS
 from xai_core.nets import get_spec, load_net
 from xai_core.nets.weights import scenes_weights
-from xai_core.study import Chunk, run_chunk
+from xai_core.study import Chunk, Scoring, run_chunk
 from xai_core.types import Net, Record
 
 NETS = (
@@ -105,7 +105,7 @@ def in_float32(name: str, images: int) -> dict[str, str]:
 def on_scenes(name: str, samples: int) -> dict[str, str]:
     """A row of the third table."""
     data = get_data_set("scenes")
-    methods = [METHODS.get(id) for id in METHODS]
+    methods = [METHODS.get(id) for id in DEFAULT_METHODS]
     row = {"net": name}
     for dtype in (torch.float64, torch.float32):
         net = load_net(get_spec(name), scenes_weights(name), dtype=dtype)
@@ -116,12 +116,12 @@ def on_scenes(name: str, samples: int) -> dict[str, str]:
                     outcome
                     for sample in list(data.samples())[:samples]
                     for outcome in run_chunk(
-                        Chunk(size, (sample,), tuple(METHODS)),
+                        Chunk(size, (sample,), tuple(DEFAULT_METHODS)),
                         net,
                         data,
                         engine,
                         methods,
-                        dilation=0.2,
+                        scoring=Scoring(0.2),
                     )
                 ]
                 p.append([o.metrics["concentration"] for o in outcomes if isinstance(o, Record)])

@@ -17,7 +17,7 @@ from xai_core.engine import FusedEngine, Precision
 from xai_core.methods import METHODS
 from xai_core.nets import STUDY_NETS, get_spec, load_net
 from xai_core.nets.weights import scenes_weights
-from xai_core.study import Chunk, run_chunk
+from xai_core.study import Chunk, Scoring, run_chunk
 from xai_core.types import Record
 
 
@@ -44,7 +44,10 @@ def compare(name: str, size: str, number: int) -> dict[str, str]:
     for i, sample in enumerate([*list(data.samples())[:1], *list(data.samples())[:number]]):
         chunk = Chunk(size, (sample,), STUDY)
         full, rounded = (
-            {o.method: o for o in run_chunk(chunk, net, data, engine, methods, dilation=0.2)}
+            {
+                o.method: o
+                for o in run_chunk(chunk, net, data, engine, methods, scoring=Scoring(0.2))
+            }
             for engine in engines
         )
         if i == 0:  # records and plans the net, and is not counted

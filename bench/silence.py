@@ -17,7 +17,7 @@ import pytest
 from tabulate import tabulate
 
 BASELINE = "reports/baseline/main"
-RULES = "mean:0.005,each:0.2,order,zero_energy:0"
+RULES = "mean:0.005,class:0.05,each:0.2,order,zero_energy:0"
 SEED = "XAI_SHUFFLE"
 RUNS = (
     *([f"--batch-size={n}"] for n in (2, 3, 4, 8, 16)),

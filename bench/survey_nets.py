@@ -22,7 +22,7 @@ from torch import nn
 
 from xai_core.data.sources import SCENES, get_data_set
 from xai_core.engine import AutogradEngine, FallsBack, FusedEngine
-from xai_core.methods import METHODS, Method
+from xai_core.methods import DEFAULT_METHODS, METHODS, Method
 from xai_core.nets import get_spec, load_net
 from xai_core.nets.preprocess import preprocess
 from xai_core.nets.torchvision_nets import names
@@ -63,7 +63,7 @@ def main() -> int:
     parser.add_argument("--net", help="nets, by commas (all)")
     options = parser.parse_args()
     nets = options.net.split(",") if options.net else sorted(names())
-    methods = [METHODS.get(m) for m in METHODS if not METHODS.get(m).baseline]
+    methods = [METHODS.get(m) for m in DEFAULT_METHODS if not METHODS.get(m).baseline]
     start = time.perf_counter()
     found = {}
     for net in nets:
@@ -86,10 +86,10 @@ def survey(net: Net, methods: list[Method]) -> Found:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         fused = FusedEngine()(net, pixels, [sample.class_indices], methods)
-    simple = AutogradEngine()(net, pixels, [sample.class_indices], methods)
+    reference = AutogradEngine()(net, pixels, [sample.class_indices], methods)
     wrong = "; ".join(fused.failed.values())
-    if fused.refused != simple.refused:
-        wrong = f"the engines differ: {fused.refused} and {simple.refused}"
+    if fused.refused != reference.refused:
+        wrong = f"the engines differ: {fused.refused} and {reference.refused}"
     why = [str(w.message).split(": ", 1)[1] for w in caught if w.category is FallsBack]
     module = net.module.to("meta")
     return Found(
@@ -97,7 +97,7 @@ def survey(net: Net, methods: list[Method]) -> Found:
         shape=_shape(module, net.target_layer),
         refused={method: _general(text, net) for method, text in fused.refused.items()},
         sizes=f"{net.input_size} only" if net.input_size else _smallest(module),
-        engine=f"simple: {why[0]}" if why else fused.engine,
+        engine=f"reference: {why[0]}" if why else fused.engine,
         wrong=wrong,
     )
 

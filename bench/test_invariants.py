@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from bench.conftest import Explain
-from xai_core.methods import METHODS
+from xai_core.methods import DEFAULT_METHODS
 from xai_core.pytest_plugin.run import Run
 from xai_core.types import Net
 
@@ -28,7 +28,7 @@ def state(module: nn.Module) -> list[Any]:
 def test_net_is_left_as_it_was(net: Net, explain: Explain) -> None:
     """Parameters, buffers, modes, flags and hooks are the same, bit for bit, after all methods."""
     before = state(net.module)
-    explain(*METHODS)
+    explain(*DEFAULT_METHODS)
     after = state(net.module)
     assert before[1:] == after[1:]
     assert before[0].keys() == after[0].keys()

@@ -13,6 +13,9 @@ from xai_core.types import Record
 
 pytest_plugins = ("pytester",)
 
+REFERENCE = ("uniform", "centre", "edges", "noise", "noise_grad_cam", "edges_grad_cam")
+"""Methods whose made-up records are those of reference methods."""
+
 SHARED = Path(os.environ.get("XAI_SHARED", Path(__file__).parents[2] / "shared"))
 
 
@@ -89,6 +92,7 @@ def make_record() -> Callable[..., Record]:
             "batch_size": 1,
             "torch": "2.15.0",
             "seconds": 0.05,
+            "reference": fields.get("method") in REFERENCE,
         }
         return Record(**(defaults | fields), metrics=metrics)
 

@@ -11,17 +11,18 @@ import threading
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-FAULTS = ("stall", "reset", "short", "cut", "damaged", "503", "404")
+FAULTS = ("stall", "reset", "short", "cut", "damaged", "drip", "503", "404")
 """What an answer may be instead of the file:
 
 - ``stall``, ``reset``, ``short``: half of it, and then silence, a reset, or the end of the
   connection;
 - ``cut``: half of it, by an answer that doesn't say how long it is;
 - ``damaged``: all of it, with one byte changed;
+- ``drip``: half of it, and then a byte twenty times a second;
 - ``503``, ``404``: nothing, now or ever.
 """
 
@@ -116,17 +117,26 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self._send(body, fault)
 
+    def _drip(self, body: bytes) -> None:
+        with suppress(OSError):
+            for i in range(len(body)):
+                if self.server.closing.wait(0.05):
+                    return
+                self.wfile.write(body[i : i + 1])
+
     def _send(self, body: bytes, fault: str) -> None:
         half = len(body) // 2
         if fault == "damaged":
             body = body[:half] + bytes([body[half] ^ 255]) + body[half + 1 :]
-        if fault not in ("stall", "reset", "short", "cut"):
+        if fault not in ("stall", "reset", "short", "cut", "drip"):
             self.wfile.write(body)
             return
         self.wfile.write(body[:half])
         self.wfile.flush()
         if fault == "stall":
             self.server.closing.wait(30)
+        if fault == "drip":
+            self._drip(body[half:])
         if fault == "reset":
             linger = struct.pack("ii", 1, 0)
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)

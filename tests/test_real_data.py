@@ -31,7 +31,7 @@ from xai_core.engine import AutogradEngine
 from xai_core.methods import METHODS
 from xai_core.nets import get_spec, load_net
 from xai_core.nets.preprocess import preprocess
-from xai_core.study import Chunk, run_chunk
+from xai_core.study import Chunk, Scoring, run_chunk
 
 pytestmark = pytest.mark.real_data
 
@@ -58,7 +58,7 @@ def records(data, net):
     found = defaultdict(dict)
     for sample in samples:
         chunk = Chunk(str(SIZE), (sample,), IDS)
-        for record in run_chunk(chunk, net, data, AutogradEngine(), methods, dilation=0.2):
+        for record in run_chunk(chunk, net, data, AutogradEngine(), methods, scoring=Scoring(0.2)):
             found[sample][record.method] = record
     return dict(found)
 

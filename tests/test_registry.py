@@ -77,13 +77,15 @@ def test_entry_points_are_found_by_name_and_in_order(things, install):
     assert point.loads == 1
 
 
-@pytest.mark.parametrize("look", [list, lambda things: things.get("a")])
-def test_entry_points_are_loaded_at_the_first_look(things, install, look):
-    point = Point("c", 3)
-    install(point)
-    assert point.loads == 0
-    look(things)
-    assert point.loads == 1
+def test_entry_points_are_loaded_when_they_are_named_and_not_before(things, install):
+    point, broken = Point("c", 3), Point("d", ImportError("no module named tea"))
+    install(point, broken)
+    assert list(things) == ["a", "b", "c", "d"]
+    assert things.get("a") == 1
+    assert things.registered() == [2, 1]
+    assert (point.loads, broken.loads) == (0, 0)
+    assert things.get("c") == things.get("c") == 3
+    assert (point.loads, broken.loads) == (1, 0)
 
 
 def test_entry_points_of_another_kind_are_left_alone(things, install):
@@ -100,6 +102,28 @@ def test_an_entry_point_whose_module_registers_itself_is_no_duplicate(things, in
     assert things.get("c") == 3
 
 
+def test_an_entry_point_whose_module_was_imported_before_is_no_duplicate(things, install):
+    def function():
+        pass
+
+    made = things.register("c", Point("made of it", function))
+    install(Point("c", function))
+    assert things.get("c") is made
+
+
+def test_an_entry_that_is_no_such_thing_is_refused(install):
+    points: Registry[Point] = Registry("thing", Point)
+    install(Point("c", len))
+    with pytest.raises(BadInput, match=r"'c' of .* is a builtin_function_or_method, not a Point"):
+        points.get("c")
+
+
+def test_two_packages_under_one_name_are_refused(things, install):
+    install(Point("c", 3), Point("c", 4, "another_package:THING"))
+    with pytest.raises(BadInput, match="'c' of another_package:THING is registered already"):
+        things.get("c")
+
+
 def test_an_entry_point_never_passes_silently_under_a_name_in_use(things, install):
     install(Point("a", "theirs"))
     with pytest.raises(BadInput, match="thing 'a' of other_package:THING is registered already"):
@@ -108,6 +132,6 @@ def test_an_entry_point_never_passes_silently_under_a_name_in_use(things, instal
 
 def test_an_entry_point_that_cannot_be_loaded_is_named_at_every_look(things, install):
     install(Point("c", ImportError("no module named tea")))
-    for look in (list, list, lambda things: things.get("a")):
+    for _ in range(2):
         with pytest.raises(BadInput, match=r"thing 'c' of .* can't be loaded: no"):
-            look(things)
+            things.get("c")

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import json
+import os
+import random
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from xai_core.errors import BadInput
-from xai_core.files import write_atomically
-from xai_core.store import Store, record_from_row, record_line
+from xai_core.store import Store
 from xai_core.types import NoRecord, Record
 
-REASON = NoRecord("vgg19", "224", "000000000001-clock", "cam", "unsupported", '"GAP" \u2013\n')
+REASON = NoRecord("vgg19", "224", "000000000001-clock", "cam", "unsupported", '"GAP" \u2013')
 AWKWARD = [0.1 + 0.2, 1e-320, 1.7976931348623157e308, -0.0, 1 / 3, 5e-324]
 
 
-def record(value: float = 0.5) -> Record:
-    text = dict.fromkeys(("net", "method", "size", "sample", "category"), "x")
+def record(value: float = 0.5, method: str = "x") -> Record:
+    text = dict.fromkeys(("net", "sample", "category"), "x") | {"method": method, "size": "224"}
     text |= dict.fromkeys(("target_layer", "weights", "weights_sha256", "data"), "ß")
     text |= dict.fromkeys(("sample_sha256", "engine", "device", "dtype", "torch"), "z")
     whole = dict.fromkeys(("image_id", "class_index", "rank", "height", "width"), 3)
     whole |= dict.fromkeys(("channels", "threads", "batch_size"), 1)
-    real = dict.fromkeys(("logit", "probability", "map_min", "map_max", "chance"), value)
-    real |= dict.fromkeys(("mask_share", "dilation", "seconds"), value)
-    flags = {"zero_energy": True, "dead_logit": False, "weights_random": True}
-    return Record(**text, **whole, **real, **flags, metrics={"concentration": value, "own": value})
+    real = dict.fromkeys(("logit", "map_min", "map_max"), value)
+    real |= dict.fromkeys(("probability", "chance", "mask_share", "dilation", "seconds"), 0.25)
+    flags = {"zero_energy": True, "dead_logit": False, "weights_random": True, "reference": True}
+    metrics = {"concentration": 0.5, "energy": 0.5, "energy_total": 1.0, "own": value}
+    return Record(**text, **whole, **real, **flags, metrics=metrics)
 
 
 @pytest.fixture
@@ -36,33 +36,18 @@ def store(tmp_path) -> Store:
 
 @pytest.mark.parametrize("value", AWKWARD)
 def test_outcomes_come_back_exactly(store, value):
-    outcomes = [record(value), REASON, record(-value)]
+    outcomes = [record(value), REASON, record(-value, "y")]
     store.write("key", outcomes)
     assert repr(store.read("key")) == repr(outcomes)  # repr tells -0.0 from 0.0
 
 
-def test_a_record_line_comes_back_exactly():
-    for value in AWKWARD:
-        line = record_line(record(value))
-        assert "\n" not in line
-        assert repr(record_from_row(json.loads(line))) == repr(record(value))
-
-
-def test_columns_that_are_no_field_are_metrics():
-    row = record().row() | {"another": 0.25}
-    assert record_from_row(row).metrics == {"concentration": 0.5, "own": 0.5, "another": 0.25}
-
-
-def test_a_missing_column_is_named():
-    row = record().row()
-    del row["rank"]
-    with pytest.raises(BadInput, match="no column rank"):
-        record_from_row(row)
-
-
 def test_an_unknown_key_reads_as_absent(store):
     assert store.read("key") is None
-    assert store.all() == []
+    assert held(store) == ()
+
+
+def held(store: Store) -> tuple:
+    return store.contents().outcomes
 
 
 def whole(store: Store) -> bytes:
@@ -70,11 +55,73 @@ def whole(store: Store) -> bytes:
     return (store.folder / "key.jsonl").read_bytes()
 
 
+def test_a_bit_that_has_changed_anywhere_leaves_no_part(store):
+    """All bits of the first line, and a sample of those below."""
+    content = whole(store)
+    head = 8 * (content.index(b"\n") + 1)
+    body = random.Random(0).sample(range(head, 8 * len(content)), 600)
+    for bit in (*range(head), *body):
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        (store.folder / "key.jsonl").write_bytes(changed)
+        assert store.read("key") is None, bit
+    assert store.contents().damaged == ("key.jsonl",)
+
+
+def test_a_part_under_the_name_of_another_is_none(store):
+    (store.folder / "other.jsonl").write_bytes(whole(store))
+    assert store.read("other") is None
+    assert held(store) == (record(), REASON)
+
+
+@pytest.mark.parametrize(
+    "outcomes",
+    [
+        [],
+        [record(), record()],
+        [record(), replace(REASON, sample="x", size="224", net="x", method="x")],
+        [replace(record(), rank=0)],
+        [replace(record(), metrics={"koncentration": 0.5})],
+    ],
+    ids=["none", "a line twice", "a record and a reason", "a rank of 0", "a renamed metric"],
+)
+def test_a_part_that_was_sealed_over_what_can_not_be_is_none(store, outcomes):
+    store.write("key", outcomes)
+    assert store.read("key") is None
+
+
+def test_of_a_cell_in_two_parts_the_later_session_counts_whatever_the_clock_says(tmp_path):
+    for names in (("a", "b"), ("b", "a")):
+        for session, key in enumerate(names, 1):
+            Store(tmp_path / "parts", session).write(key, [record(float(session))])
+            os.utime(tmp_path / "parts" / f"{key}.jsonl", (9e8 / session, 9e8 / session))
+        contents = Store(tmp_path / "parts").contents()
+        assert contents.outcomes[-1] == record(2.0)
+        assert contents.session == Store(tmp_path / "parts").latest() == 2
+
+
+def test_a_part_that_a_later_session_takes_over_counts_for_it(tmp_path):
+    """An image was replaced, and put back: the first part is right again."""
+    first, second, third = (Store(tmp_path / "parts", session) for session in (1, 2, 3))
+    first.write("a", [record(1.0)])
+    second.write("b", [record(2.0)])
+    assert third.read("a") == [record(1.0)]
+    assert third.contents().outcomes == (record(2.0), record(1.0))
+
+
+def test_a_pipe_is_no_part(store):
+    store.write("key", [REASON])
+    os.mkfifo(store.folder / "pipe.jsonl")
+    assert store.read("pipe") is None
+    assert store.latest() == 1
+    assert store.contents().damaged == ("pipe.jsonl",)
+
+
 @pytest.mark.parametrize("cut", [0, 1, 40, -2, -40])
 def test_a_torn_part_is_absent(store, cut):
     (store.folder / "key.jsonl").write_bytes(whole(store)[:cut])
     assert store.read("key") is None
-    assert store.all() == []
+    assert held(store) == ()
 
 
 @pytest.mark.parametrize(
@@ -90,13 +137,14 @@ def test_a_damaged_part_is_absent_and_leaves_the_others(store, line):
     damaged = whole(store) + line.encode("latin-1") + b"\n"
     (store.folder / "key.jsonl").write_bytes(damaged)
     assert store.read("key") is None
-    assert store.all() == [REASON]
+    assert held(store) == (REASON,)
 
 
 def test_all_parts_are_read(store):
     store.write("b", [record(0.1)])
     store.write("a", [record(0.2), REASON])
-    assert sorted(map(repr, store.all())) == sorted(map(repr, [record(0.1), record(0.2), REASON]))
+    assert held(store) == (record(0.2), REASON, record(0.1))
+    assert store.contents().damaged == ()
 
 
 def test_writing_again_replaces_the_part(store):
@@ -153,17 +201,10 @@ def test_a_leftover_of_a_killed_writer_is_not_read(store):
     store.write("key", [REASON])
     (store.folder / "other.jsonl123.tmp").write_bytes(whole(store))
     (store.folder / "key.jsonl").unlink()
-    assert store.all() == []
+    assert held(store) == ()
 
 
 def test_nan_is_refused_rather_than_written(store):
     with pytest.raises(ValueError, match="JSON compliant"):
         store.write("key", [replace(record(), logit=float("nan"))])
     assert store.read("key") is None
-
-
-def test_files_are_readable_by_others_and_folders_are_made(tmp_path):
-    path = tmp_path / "a" / "b" / "file"
-    write_atomically(path, b"content")
-    assert path.read_bytes() == b"content"
-    assert path.stat().st_mode & 0o777 == 0o644

@@ -7,16 +7,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from tests.reference import masks as twin_masks
 from tests.reference.maps import random_parameters
 from tests.reference.metrics import concentration
 from tests.tiny import ConvNet, DataOf, as_net
-from xai_core.engine import AutogradEngine
+from xai_core.engine import AutogradEngine, DependsOnBatch, FusedEngine, Precision
 from xai_core.methods import METHODS
-from xai_core.metrics import METRICS
-from xai_core.study import Chunk, chunk_key, plan_chunks, run_chunk
+from xai_core.metrics import DEFAULT_METRICS
+from xai_core.study import Chunk, Scoring, chunk_key, plan_chunks, run_chunk
 from xai_core.types import NoRecord, Record, Sample
 
 ALL = tuple(METHODS)
@@ -44,10 +45,11 @@ def tiny_net():
     return as_net(ConvNet(random_parameters(0)), "features.4")
 
 
-def run(net, data, size="original", ids=ALL, dilation=0.2, **options):
+def run(net, data, size="original", ids=ALL, dilation=0.2, recognised=None, **options):
     chunk = Chunk(size, tuple(data.samples()), ids)
     methods = [METHODS.get(id) for id in ids]
-    return run_chunk(chunk, net, data, AutogradEngine(), methods, dilation=dilation, **options)
+    scoring = Scoring(dilation, recognised)
+    return run_chunk(chunk, net, data, AutogradEngine(), methods, scoring=scoring, **options)
 
 
 def test_a_chunk_has_an_outcome_for_each_cell_in_order():
@@ -194,7 +196,7 @@ def test_a_size_that_the_net_does_not_take_is_unsupported_for_all_methods_and_no
     assert {o.reason for o in outcomes} == {"tiny takes images of 16x16 pixels only"}
     chunk = Chunk("16", tuple(data.samples()), ALL)
     methods = [METHODS.get(m) for m in ALL]
-    records = run_chunk(chunk, net, data, AutogradEngine(), methods, dilation=0.2)
+    records = run_chunk(chunk, net, data, AutogradEngine(), methods, scoring=Scoring(0.2))
     assert all(isinstance(record, Record) for record in records)
 
 
@@ -220,10 +222,28 @@ def test_batches_change_no_record():
         assert (a.class_index, a.rank) == (b.class_index, b.rank)
 
 
-def key(chunk=None, net=None, data=None, dilation=0.2, recognised=None):
+class BatchStatistics(nn.Module):
+    def forward(self, z):
+        return F.batch_norm(z, None, None, training=True)
+
+
+def test_images_that_influence_each_other_are_computed_alone():
+    net = tiny_net()
+    net.module.features[4] = nn.Sequential(nn.ReLU(), BatchStatistics())
+    data = data_of(*((picture(i), blob()) for i in range(3)))
+    with pytest.warns(DependsOnBatch, match="tiny gives other logits"):
+        together = run(net, data)
+    singles = [record for s in data.samples() for record in run(net, DataOf({s: data.entries[s]}))]
+    assert [a.cell for a in together] == [a.cell for a in singles]
+    assert [a.metrics for a in together] == [a.metrics for a in singles]
+    assert {a.batch_size for a in together} == {1}
+
+
+def key(chunk=None, net=None, data=None, engine=None, **scoring):
     data = data or data_of((picture(0), blob()))
     chunk = chunk or Chunk("original", tuple(data.samples()), ALL)
-    return chunk_key(chunk, net or tiny_net(), data, AutogradEngine(), dilation, recognised)
+    scoring = Scoring(**{"dilation": 0.2} | scoring)
+    return chunk_key(chunk, net or tiny_net(), data, engine or AutogradEngine(), scoring)
 
 
 def test_the_key_is_stable_and_follows_all_that_determines_the_records(monkeypatch):
@@ -243,9 +263,12 @@ def test_the_key_is_stable_and_follows_all_that_determines_the_records(monkeypat
         "data": key(data=data),
         "dilation": key(dilation=0.0),
         "recognised": key(recognised=5),
+        "metrics": key(metrics=(*DEFAULT_METRICS, "another")),
+        "engine": key(engine=FusedEngine()),
+        "precision": key(engine=FusedEngine(precision=Precision.BF16)),
     }
-    monkeypatch.setattr("xai_core.study.METRICS", [*METRICS, "another"])
-    changed["metrics"] = key()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 17)
+    changed["threads"] = key()
     assert base not in changed.values()
     assert len(set(changed.values())) == len(changed)
 

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from xai_core.files import printable
+
 
 class XaiError(Exception):
-    """Base of all errors that this project raises on purpose; ``str()`` is one clear sentence."""
+    """Base of all errors that this project raises on purpose; ``str()`` is one clear sentence.
+
+    Names from files stand in such sentences: what can't be printed is escaped, so that none of them
+    breaks the line or writes into a log what nobody said.
+    """
+
+    def __init__(self, sentence: object) -> None:
+        super().__init__(printable(str(sentence)))
 
 
 class UnknownChoice(XaiError):
@@ -37,4 +46,4 @@ class UnknownOutput(BadInput):
 
 def first_line(error: BaseException) -> str:
     """What another library's error says, short enough for a sentence of ours; else its name."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return printable((str(error).strip() or type(error).__name__).splitlines()[0])

@@ -15,12 +15,12 @@ nonlinearity is linear, and all three rules agree on it.
 Module hooks miss ``F.relu`` and ``Tensor.relu``, and hooks on a ReLU's input tensor also change the
 gradient of everything else that reads this tensor. So the rule lives in an autograd function that
 takes the place of each ReLU *call*, whatever its spelling, and `ReluRules.check` then reads the
-recorded graph, which can't lie about what ran.
+recorded graph: what is neither such a ReLU nor in the lists of `xai_core.linearity` is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Any, cast
 
@@ -29,8 +29,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakIdKeyDictionary
 
 from xai_core.errors import Unsupported
+from xai_core.linearity import PRODUCT, Operands, depending_on, why_not_linear
 
 
 class ReluRule(StrEnum):
@@ -44,52 +46,63 @@ class ReluRule(StrEnum):
 _OUT_OF_PLACE: frozenset[Callable[..., Tensor]] = frozenset({torch.relu, Tensor.relu})
 _IN_PLACE: frozenset[Callable[..., Tensor]] = frozenset({torch.relu_, Tensor.relu_, F.relu_})
 
-# In-place calls that are linear, and so may change a part of a tensor (see `_no_rule`).
+# In-place calls that are linear, and so may change a part of a tensor; products only with what does
+# not depend on the image.
 _LINEAR_IN_PLACE = frozenset(
     {
         Tensor.__iadd__,
-        Tensor.__imul__,
+        Tensor.__isub__,
         Tensor.__setitem__,
         Tensor.add_,
         Tensor.copy_,
         Tensor.fill_,
-        Tensor.mul_,
+        Tensor.sub_,
         Tensor.zero_,
     }
 )
+_PRODUCT_IN_PLACE = frozenset(
+    {Tensor.__imul__, Tensor.__itruediv__, Tensor.div_, Tensor.mul_},
+)
 
-# Autograd nodes of pointwise nonlinearities that no rule is defined for. A `ReluBackward` here is a
-# ReLU that ran below Python (in TorchScript, say), where no rule could be put in its place.
-_NONLINEAR_NODES = {
-    "Abs": "an absolute value",
-    "Celu": "CELU",
-    "Clamp": "a clamp (spell a ReLU as F.relu)",
-    "ClampMin": "a clamp (spell a ReLU as F.relu)",
-    "Elu": "ELU",
-    "Erf": "an error function",
-    "Gelu": "GELU",
-    "Glu": "GLU",
-    "Hardshrink": "hardshrink",
-    "Hardsigmoid": "hardsigmoid",
-    "Hardswish": "hardswish",
-    "Hardtanh": "ReLU6 or hardtanh",
-    "LeakyRelu": "leaky ReLU",
-    "LogSigmoid": "log-sigmoid",
-    "MaskedFill": "a masked fill (spell a ReLU as F.relu)",
-    "Maximum": "a maximum (spell a ReLU as F.relu)",
-    "Minimum": "a minimum",
-    "Mish": "Mish",
-    "PreluKernel": "PReLU",
-    "Relu": "a ReLU inside compiled code, out of reach",
-    "RreluWithNoise": "RReLU",
-    "Sigmoid": "sigmoid",
-    "Silu": "SiLU",
-    "Softplus": "softplus",
-    "Softshrink": "softshrink",
-    "Tanh": "tanh",
-    "Threshold": "a threshold (spell a ReLU as F.relu)",
-    "Where": "torch.where (spell a ReLU as F.relu)",
-}
+# Calls of torch's own that consist of many operations, and are linear, a normalisation or a pooling
+# as a whole.
+_WHOLE = frozenset(
+    {
+        F.group_norm,
+        F.instance_norm,
+        F.layer_norm,
+        F.local_response_norm,
+        F.lp_pool1d,
+        F.lp_pool2d,
+        F.normalize,
+        F.pad,
+        F.rms_norm,
+    }
+)
+
+# Calls to which a value that was computed from the image, and carries no gradient, is a summand, or
+# the switches of a pooling.
+_ADDITIVE = frozenset(
+    {
+        F.max_unpool2d,
+        Tensor.__add__,
+        Tensor.__iadd__,
+        Tensor.__isub__,
+        Tensor.__radd__,
+        Tensor.__rsub__,
+        Tensor.__sub__,
+        Tensor.add,
+        Tensor.add_,
+        Tensor.copy_,
+        Tensor.sub,
+        Tensor.sub_,
+        torch.add,
+        torch.cat,
+        torch.concat,
+        torch.stack,
+        torch.sub,
+    }
+)
 
 
 class ReluRules(TorchFunctionMode):
@@ -102,7 +115,11 @@ class ReluRules(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.rule = ReluRule.PLAIN
-        self._parts: set[Node] = set()
+        self._known: set[Node] = set()
+        self._gated: set[Node] = set()
+        # What came of the image: whether it carries a gradient. Masks, places and detached values
+        # don't, though they depend on the image.
+        self._from_image = WeakIdKeyDictionary()
 
     def __torch_function__(
         self,
@@ -113,14 +130,37 @@ class ReluRules(TorchFunctionMode):
     ) -> Any:
         """Replace calls of ReLU, leave all others as they are."""
         kwargs = kwargs or {}
+        inputs = list(_tensors((args, kwargs)))
+        came = [self._from_image[t] for t in inputs if t in self._from_image]
         if func is F.relu:
-            return self._relu(*args, **kwargs)
-        if func in _OUT_OF_PLACE or func in _IN_PLACE:
-            return self._relu(*args, **kwargs | {"inplace": func in _IN_PLACE})
-        result = func(*args, **kwargs)
-        if func in _LINEAR_IN_PLACE:
-            self._note_part(args[0])
+            result = self._relu(*args, **kwargs)
+        elif func in _OUT_OF_PLACE or func in _IN_PLACE:
+            result = self._relu(*args, **kwargs | {"inplace": func in _IN_PLACE})
+        else:
+            before = {t.grad_fn for t in inputs} if func in _WHOLE else set()
+            result = func(*args, **kwargs)
+            linear = func in _LINEAR_IN_PLACE
+            if linear or (func in _PRODUCT_IN_PLACE and not self._depends(args[1:], kwargs)):
+                self._note_part(args[0])
+            if func in _WHOLE and isinstance(result, Tensor):
+                self._known |= _between(result.grad_fn, before)
+        if came and not _only_shape(func):
+            changed = inputs[:1] if func is Tensor.__setitem__ else []
+            self._note(func, frozen=not all(came), results=[*_tensors(result), *changed])
         return result
+
+    def watch(self, images: Tensor) -> None:
+        """Follow what is computed from these images, of which the logits will be."""
+        self._from_image[images] = True
+
+    def _depends(self, *values: Any) -> bool:
+        return any(tensor in self._from_image for tensor in _tensors(values))
+
+    def _note(self, func: Callable[..., Any], frozen: bool, results: list[Tensor]) -> None:
+        for tensor in results:
+            self._from_image[tensor] = tensor.requires_grad
+            if frozen and tensor.grad_fn is not None and func not in _ADDITIVE:
+                self._gated.add(tensor.grad_fn)
 
     def _relu(self, input: Tensor, inplace: bool = False) -> Tensor:
         output = cast(Tensor, _RuledRelu.apply(input, self, inplace))
@@ -130,31 +170,59 @@ class ReluRules(TorchFunctionMode):
 
     def _note_part(self, changed: Tensor) -> None:
         """Remember the node of a known call that changed a part of a tensor in place."""
-        if changed._is_view() and changed._base is not None and changed._base.grad_fn is not None:
-            self._parts.add(changed._base.grad_fn)
+        whole = changed._base if changed._is_view() else changed
+        if whole is not None and type(whole.grad_fn).__name__ == "CopySlices":
+            self._known.add(cast(Node, whole.grad_fn))
 
-    def check(self, output: Tensor) -> None:
-        """Raise `Unsupported` unless each nonlinearity behind ``output`` is a ReLU under a rule.
+    def check(self, output: Tensor, image: Tensor) -> None:
+        """Raise `Unsupported` unless each operation between image and output has a rule.
+
+        Those are ReLUs that ran within this context, and what `xai_core.linearity` lists.
 
         Args:
             output: a tensor computed within this context, with its autograd graph.
+            image: the leaf that it was computed from.
         """
-        seen: set[Node] = set()
-        found: set[str] = set()
-        stack = [output.grad_fn]
-        while stack:
-            node = stack.pop()
-            if node is None or node in seen:
-                continue
-            seen.add(node)
-            reason = None if node in self._parts else _no_rule(node)
-            if reason:
-                found.add(reason)
-            stack.extend(parent for parent, _ in node.next_functions)
+        nodes = depending_on(image, output)
+        reasons = (_no_rule(n, ops, nodes) for n, ops in nodes.items() if n not in self._known)
+        found = {reason for reason in reasons if reason}
+        if len(found) > 1:
+            found.discard(PRODUCT)  # that of a gate whose sigmoid is named
+        if not found and self._gated & nodes.keys():
+            found.add("a gate or choice that is computed from the image")
         if found:
             *others, last = sorted(found, key=str.casefold)
             names = f"{', '.join(others)} and {last}" if others else last
             raise Unsupported(f"the net uses {names}, for which no ReLU rule is defined")
+
+
+def _only_shape(func: Callable[..., Any]) -> bool:
+    """Whether a call takes no values of its tensors, as ``zeros_like`` and ``new_zeros`` do."""
+    name = getattr(func, "__name__", "")
+    return name.startswith("new_") or name.endswith("_like")
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _tensors(part)
+    elif isinstance(value, Mapping):
+        yield from _tensors(list(value.values()))
+
+
+def _between(last: Node | None, before: set[Node | None]) -> set[Node]:
+    """The nodes from one back to some that ran earlier."""
+    found: set[Node] = set()
+    stack = [last]
+    while stack:
+        node = stack.pop()
+        if node is None or node in before or node in found:
+            continue
+        found.add(node)
+        stack.extend(parent for parent, _ in node.next_functions)
+    return found
 
 
 class _RuledRelu(torch.autograd.Function):
@@ -191,14 +259,9 @@ def relu_backward(rule: ReluRule, g: Tensor, active: Tensor) -> Tensor:
     return g * active
 
 
-def _no_rule(node: Node) -> str | None:
-    name = type(node).__name__
+def _no_rule(node: Node, operands: Operands, nodes: Mapping[Node, Operands]) -> str | None:
     if isinstance(node, torch.autograd.function.BackwardCFunction):
         if getattr(node, "_forward_cls", None) is _RuledRelu:
             return None
-        return f"the custom autograd function {name.removesuffix('Backward')}"
-    if name.startswith("torch::") or name == "CppFunction":
-        return f"the compiled autograd function {node.name()}"
-    if name == "CopySlices":  # its own node hides what was done to the part
-        return "an in-place operation on a part of a tensor"
-    return _NONLINEAR_NODES.get(name.split("Backward")[0])
+        return f"the custom autograd function {type(node).__name__.removesuffix('Backward')}"
+    return why_not_linear(node, operands, nodes)

@@ -1,23 +1,50 @@
 """Where a run keeps its outcomes: one part file a chunk, whole or absent, so that a run can resume.
 
 A part is written under another name and then moved into place: a run that is killed leaves whole
-parts and at most one ``.tmp`` file, which nobody reads.
+parts and at most one ``.tmp`` file, which nobody reads. Its first line says which part it is, which
+session of the run it counts for, and the number and SHA-256 of the lines below: where a bit has
+changed, there is no part.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, asdict, fields
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from xai_core.errors import BadInput
 from xai_core.files import write_atomically
-from xai_core.types import NoRecord, Outcome, Record
+from xai_core.records import outcome_from_line, outcome_line
+from xai_core.types import Outcome
+
+FIRST_LINE = 1000
+"""Bytes that the first line of a part has at most."""
 
 PARTS = "parts"
 """Folder of the part files within that of the run."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the parts of a run hold.
+
+    Attributes:
+        outcomes: in the order in which they count: of one cell the last does.
+        session: the latest session that a part counts for; 0 without a part.
+        damaged: names of the files that hold no whole part; they are left out.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    session: int
+    damaged: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Part:
+    session: int
+    outcomes: tuple[Outcome, ...]
 
 
 class Store:
@@ -25,74 +52,81 @@ class Store:
 
     Args:
         folder: of the part files; made when the first is written.
+        session: 1 for the run's first, one more each time that it is resumed. Where two parts have
+            a cell, as after an image was replaced, that of the later session counts, whatever the
+            clock says.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, session: int = 1) -> None:
         self.folder = folder
+        self.session = session
 
     def write(self, key: str, outcomes: Iterable[Outcome]) -> None:
         """Keep the outcomes of the chunk with this key; floats are written exactly."""
-        lines = [json.dumps(_to_json(outcome), allow_nan=False) for outcome in outcomes]
-        write_atomically(self._path(key), ("\n".join(lines) + "\n").encode())
+        body = [outcome_line(outcome) for outcome in outcomes]
+        write_atomically(self._path(key), _sealed(key, self.session, body))
 
     def read(self, key: str) -> list[Outcome] | None:
-        """The outcomes of the chunk with this key; None if they are not there whole."""
-        path = self._path(key)
-        try:
-            lines = path.read_text("utf-8").splitlines()
-            return [_from_json(json.loads(line)) for line in lines] or None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, BadInput):
-            return None
+        """The outcomes of the chunk with this key; None if they are not there whole.
 
-    def all(self) -> list[Outcome]:
-        """The outcomes of all parts, the newest last; damaged parts are left out."""
-        outcomes: list[Outcome] = []
-        for path in sorted(self.folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime_ns):
-            outcomes += self.read(path.stem) or []
-        return outcomes
+        From now on they count for this session.
+        """
+        part = _read(self._path(key))
+        if part is None:
+            return None
+        if part.session != self.session:
+            self.write(key, part.outcomes)
+        return list(part.outcomes)
+
+    def latest(self) -> int:
+        """The latest session that a part claims to count for, by its first line; 0 without one."""
+        return max((_claimed(path) for path in self.folder.glob("*.jsonl")), default=0)
+
+    def contents(self) -> Contents:
+        """All outcomes of all parts."""
+        paths = sorted(self.folder.glob("*.jsonl"))
+        parts = [(path, _read(path)) for path in paths]
+        whole = sorted(
+            (part for _, part in parts if part is not None), key=lambda part: part.session
+        )  # stable: of one session by name
+        return Contents(
+            outcomes=tuple(outcome for part in whole for outcome in part.outcomes),
+            session=max((part.session for part in whole), default=0),
+            damaged=tuple(path.name for path, part in parts if part is None),
+        )
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.jsonl"
 
 
-def sorted_records(outcomes: Iterable[Outcome]) -> list[Record]:
-    """The records among outcomes, each cell once (the last counts), in a fixed order."""
-    found = {outcome.cell: outcome for outcome in outcomes}
-    return sorted(
-        (outcome for outcome in found.values() if isinstance(outcome, Record)),
-        key=lambda record: record.cell,
-    )
+def _sealed(key: str, session: int, body: list[str]) -> bytes:
+    """The content of a part: these lines below one that vouches for them."""
+    facts = {"part": key, "session": session, "outcomes": len(body)}
+    text = "".join(f"{line}\n" for line in body)
+    sha256 = hashlib.sha256(f"{json.dumps(facts)}\n{text}".encode()).hexdigest()
+    return f"{json.dumps({**facts, 'sha256': sha256})}\n{text}".encode()
 
 
-def _to_json(outcome: Outcome) -> dict[str, Any]:
-    if isinstance(outcome, Record):
-        return {"record": outcome.row()}
-    return {"no_record": asdict(outcome)}
+def _claimed(path: Path) -> int:
+    try:
+        if not path.is_file():  # a pipe would never end
+            return 0
+        with path.open("rb") as file:
+            return int(json.loads(file.readline(FIRST_LINE))["session"])
+    except (OSError, ValueError, TypeError, LookupError, RecursionError, OverflowError):
+        return 0
 
 
-def _from_json(line: Mapping[str, Any]) -> Outcome:
-    if "no_record" in line:
-        return NoRecord(**line["no_record"])
-    return record_from_row(line["record"])
-
-
-def record_line(record: Record) -> str:
-    """A record as one line of JSON; `record_from_row` gives it back exactly."""
-    return json.dumps(record.row(), allow_nan=False)
-
-
-_FIELDS = {field.name for field in fields(Record)} - {"metrics"}
-_REQUIRED = {field.name for field in fields(Record) if field.default is MISSING} - {"metrics"}
-
-
-def record_from_row(row: Mapping[str, Any]) -> Record:
-    """The inverse of `Record.row`: columns that are no field are metrics.
-
-    Raises:
-        BadInput: a column is missing.
-    """
-    missing = _REQUIRED - row.keys()
-    if missing:
-        raise BadInput(f"a record has no column {sorted(missing)[0]}")
-    known = {name: row[name] for name in _FIELDS if name in row}
-    return Record(**known, metrics={n: v for n, v in row.items() if n not in _FIELDS})
+def _read(path: Path) -> _Part | None:
+    """A part if it is, byte for byte, what was written under this name."""
+    try:
+        content = path.read_bytes() if path.is_file() else b""
+        first, *body = content.decode().removesuffix("\n").split("\n")
+        session = json.loads(first)["session"]
+        if content != _sealed(path.stem, int(session), body):
+            return None
+        outcomes = tuple(outcome_from_line(line) for line in body)
+    except (OSError, ValueError, TypeError, LookupError, RecursionError, BadInput):
+        return None
+    cells = {outcome.cell for outcome in outcomes}
+    return _Part(session, outcomes) if 0 < len(cells) == len(outcomes) else None

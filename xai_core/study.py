@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from xai_core.data.masks import dilate, resize_mask
 from xai_core.engine import Attributions, Engine
 from xai_core.engine.processor import processor
 from xai_core.errors import BadInput, UnknownOutput, Unsupported, first_line
+from xai_core.files import printable
 from xai_core.methods import Method
-from xai_core.metrics import METRICS
+from xai_core.metrics import DEFAULT_METRICS, METRICS
 from xai_core.nets.preprocess import preprocess, size_of
 from xai_core.types import DataSet, Net, NoRecord, Outcome, Record, Sample, WhyNot
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from xai_core.metrics.metric import Map
     from xai_core.types import Image, Mask
 
-SCHEMA = 1
+SCHEMA = 2
 """Raised when the meaning of a record's columns changes: older parts are then not taken."""
 
 
@@ -44,6 +44,21 @@ class Chunk:
     size: str
     samples: tuple[Sample, ...]
     methods: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How maps become records.
+
+    Attributes:
+        dilation: share of its area by which each mask grows.
+        recognised: largest rank that a sample's class may have for a record; None for any.
+        metrics: ids of what is measured.
+    """
+
+    dilation: float
+    recognised: int | None = None
+    metrics: tuple[str, ...] = DEFAULT_METRICS
 
 
 @dataclass(frozen=True)
@@ -91,10 +106,12 @@ def chunk_key(
     net: Net,
     data: DataSet,
     engine: Engine,
-    dilation: float,
-    recognised: int | None = None,
+    scoring: Scoring,
 ) -> str:
-    """SHA-256 of all that determines a chunk's records: equal keys may share results."""
+    """SHA-256 of all that determines a chunk's records: equal keys may share results.
+
+    The number of threads is that of this process: sums are rounded by it.
+    """
     parameter = next(net.module.parameters(), torch.zeros(()))
     inputs = {
         "schema": SCHEMA,
@@ -102,10 +119,11 @@ def chunk_key(
         "net": [net.id, net.target_layer, net.input_size, net.mean, net.std, net.weights.sha256],
         "data": [data.name, *(_fingerprint(data, sample) for sample in chunk.samples)],
         "engine": engine.id,
-        "dilation": dilation,
-        "recognised": recognised,
-        "metrics": list(METRICS),
-        "arithmetic": [str(parameter.dtype), parameter.device.type, torch.__version__],
+        "scoring": asdict(scoring),
+        "arithmetic": [
+            *(str(parameter.dtype), parameter.device.type, torch.__version__),
+            torch.get_num_threads(),
+        ],
     }
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
@@ -149,16 +167,16 @@ def run_chunk(
     engine: Engine,
     methods: Sequence[Method],
     *,
-    dilation: float,
-    recognised: int | None = None,
+    scoring: Scoring,
     keep_map: Callable[[MapOf], None] | None = None,
     prepared: Sequence[Input | NoRecord] | None = None,
 ) -> list[Outcome]:
     """Compute a chunk: one outcome for each of its cells, in the order of samples and methods.
 
-    What goes wrong with one sample costs this sample's records and no others. Samples that the net
+    What goes wrong with one sample costs this sample's records and no others. Where the images of a
+    batch influence each other (batch statistics, say), each is computed alone. Samples that the net
     doesn't recognise are computed like all others, but not scored: batches, and with them the last
-    digits of the other records, are the same with ``recognised`` and without.
+    digits of the other records, are the same with ``scoring.recognised`` and without.
 
     Args:
         chunk: what to compute.
@@ -166,13 +184,12 @@ def run_chunk(
         data: where images and masks come from.
         engine: what computes the maps.
         methods: those named by the chunk.
-        dilation: share of its area by which each mask grows.
-        recognised: largest rank that a sample's class may have for a record; None for any.
+        scoring: how maps become records.
         keep_map: called with each map that is scored.
         prepared: what `prepare_chunk` gave for this chunk; None prepares it here.
     """
     if prepared is None:
-        prepared = prepare_chunk(chunk, net, data, dilation)
+        prepared = prepare_chunk(chunk, net, data, scoring.dilation)
     inputs = [entry for entry in prepared if isinstance(entry, Input)]
     outcomes: list[Outcome] = [entry for entry in prepared if isinstance(entry, NoRecord)]
     if not inputs:
@@ -185,6 +202,7 @@ def run_chunk(
             [entry.sample.class_indices for entry in inputs],
             list(methods),
         )
+        alone = result.depends_on_batch and len(inputs) > 1
     except Unsupported as error:
         refused = [entry.sample for entry in inputs]
         return [*outcomes, *_none(net, chunk, refused, "unsupported", str(error))]
@@ -194,15 +212,16 @@ def run_chunk(
             if isinstance(error, UnknownOutput):
                 reason = f"category {sample.category!r} has no output: {reason}"
             return [*outcomes, *_none(net, chunk, [sample], "failed", reason)]
-        for entry in inputs:  # find the one that is to blame
+        alone = True  # finds the one that is to blame
+    if alone:
+        for entry in inputs:
             outcomes += run_chunk(
                 Chunk(chunk.size, (entry.sample,), chunk.methods),
                 net,
                 data,
                 engine,
                 methods,
-                dilation=dilation,
-                recognised=recognised,
+                scoring=scoring,
                 keep_map=keep_map,
                 prepared=[entry],
             )
@@ -210,6 +229,7 @@ def run_chunk(
     if result.logits.is_cuda:
         torch.cuda.synchronize()
     seconds = (time.perf_counter() - start) / len(inputs)
+    recognised = scoring.recognised
     for i, entry in enumerate(inputs):
         rank = _rank(result, i)
         if recognised is not None and rank > recognised:
@@ -221,7 +241,7 @@ def run_chunk(
             continue
         for method in methods:
             outcomes.append(
-                _score(i, entry, method, result, rank, chunk, net, data, dilation, seconds)
+                _score(i, entry, method, result, rank, chunk, net, data, scoring, seconds)
             )
             if keep_map and method.id in result.maps:
                 cell = (net.id, chunk.size, entry.sample.id, method.id)
@@ -266,7 +286,7 @@ def _none(
     reason: str,
 ) -> list[NoRecord]:
     return [
-        NoRecord(net.id, chunk.size, sample.id, method, kind, reason)
+        NoRecord(net.id, chunk.size, sample.id, method, kind, printable(reason))
         for sample in samples
         for method in chunk.methods
     ]
@@ -287,17 +307,17 @@ def _score(
     chunk: Chunk,
     net: Net,
     data: DataSet,
-    dilation: float,
+    scoring: Scoring,
     seconds: float,
 ) -> Outcome:
     cell = (net.id, chunk.size, entry.sample.id, method.id)
     if method.id in result.refused:
-        return NoRecord(*cell, "unsupported", result.refused[method.id])
+        return NoRecord(*cell, "unsupported", printable(result.refused[method.id]))
     if method.id in result.failed:
-        return NoRecord(*cell, "failed", result.failed[method.id])
+        return NoRecord(*cell, "failed", printable(result.failed[method.id]))
     values = result.maps[method.id][i].cpu().numpy()
     try:
-        metrics = _measure(values, entry.dilated)
+        metrics = _measure(values, entry.dilated, scoring.metrics)
     except BadInput as error:
         return NoRecord(*cell, "failed", str(error))
     low, high = float(values.min()), float(values.max())
@@ -309,7 +329,7 @@ def _score(
         size=chunk.size,
         sample=entry.sample.id,
         image_id=entry.sample.image_id,
-        category=entry.sample.category,
+        category=printable(entry.sample.category),
         class_index=target,
         logit=float(logits[target]),
         probability=float(logits.softmax(dim=0)[target]),
@@ -324,12 +344,12 @@ def _score(
         dead_logit=float(logits[target]) == 0.0,
         chance=float(entry.dilated.mean()),
         mask_share=float(entry.mask.mean()),
-        dilation=dilation,
-        target_layer=net.target_layer or "",
-        weights=net.weights.label,
+        dilation=scoring.dilation,
+        target_layer=printable(net.target_layer or ""),
+        weights=printable(net.weights.label),
         weights_sha256=net.weights.sha256,
         weights_random=net.weights.random,
-        data=data.name,
+        data=printable(data.name),
         sample_sha256=entry.sha256,
         engine=result.engine,
         device=result.logits.device.type,
@@ -338,22 +358,16 @@ def _score(
         batch_size=len(result.logits),
         torch=torch.__version__,
         seconds=seconds,
+        reference=method.baseline,
         randomised=net.randomised,
-        processor=processor(result.logits.device.type),
+        processor=printable(processor(result.logits.device.type)),
+        base=net.base,
     )
 
 
-def _measure(values: Map, mask: Mask) -> dict[str, float]:
-    """All columns of all metrics; `BadInput` names a metric that can't be used."""
+def _measure(values: Map, mask: Mask, metrics: Iterable[str]) -> dict[str, float]:
+    """All columns of these metrics; `BadInput` names a metric that can't be used."""
     columns: dict[str, float] = {}
-    for name in METRICS:
-        try:
-            found = {
-                column: float(value) for column, value in METRICS.get(name)(values, mask).items()
-            }
-        except Exception as error:  # a plug-in's metric may raise anything
-            raise BadInput(f"the metric {name} failed: {error}") from error
-        if not np.isfinite(list(found.values())).all():
-            raise BadInput(f"the metric {name} gave a value that is no finite number")
-        columns |= found
+    for name in metrics:
+        columns |= METRICS.get(name)(values, mask)
     return columns

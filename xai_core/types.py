@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias
+
+from msgspec import Meta
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +20,26 @@ if TYPE_CHECKING:
 
 ORIGINAL = "original"
 """The size that leaves images as they are stored; every other size is a number of pixels N."""
+
+LARGEST_SIZE = 8192
+"""Largest N: more pixels than any photo has."""
+
+
+def is_size(text: str) -> bool:
+    """Whether it is `ORIGINAL`, or a whole number from 1 to `LARGEST_SIZE`."""
+    digits = text.isdecimal() and len(text) <= len(str(LARGEST_SIZE))
+    return text == ORIGINAL or (digits and 0 < int(text) <= LARGEST_SIZE)
+
+
+Count = Annotated[int, Meta(ge=1)]
+Real = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
+"""A finite number."""
+Positive = Annotated[float, Meta(ge=0, le=sys.float_info.max)]
+"""A finite number, 0 or more."""
+Share = Annotated[float, Meta(ge=0, le=1)]
+SampleId = Annotated[str, Meta(pattern=r"^[\w%-][\w.%-]*$")]
+Size = Annotated[str, Meta(pattern=rf"^({ORIGINAL}|[1-9][0-9]{{0,4}})$")]
+Name = Annotated[str, Meta(min_length=1)]
 
 
 @dataclass(frozen=True, order=True)
@@ -38,9 +61,16 @@ class Sample:
     def id(self) -> str:
         """Stable name, e.g. ``000000000139-traffic_light``: node id, column value, file name.
 
-        What may mean something to a file system is written as ``%2F``.
+        A blank is written as ``_``; ``_`` itself, and what may mean something to a file system, as
+        ``%5F`` and ``%2F``: no two categories have the same name.
         """
-        name = re.sub(r"[^\w.-]", lambda c: f"%{ord(c[0]):02X}", "_".join(self.category.split()))
+
+        def escaped(character: re.Match[str]) -> str:
+            if character[0] == " ":
+                return "_"
+            return "".join(f"%{byte:02X}" for byte in character[0].encode(errors="surrogatepass"))
+
+        name = re.sub(r"[^\w.-]|_", escaped, self.category)
         return f"{self.image_id:012d}-{name}"
 
 
@@ -90,6 +120,7 @@ class Net:
         weights: where the parameters came from.
         class_names: names of the outputs, or None where they are not known.
         randomised: the stage of `xai_core.nets.randomise` that its weights went through, if any.
+        base: id of the net that it is a randomised copy of; empty for the net itself.
         input_size: N where it takes images of N x N pixels only; None for any size.
         no_target_layer: why it has none, in one sentence; empty where it has one.
     """
@@ -104,11 +135,15 @@ class Net:
     randomised: str = ""
     input_size: int | None = None
     no_target_layer: str = ""
+    base: str = ""
 
 
 @dataclass(frozen=True)
 class Record:
     """One flat row: the result of one method on one sample at one size with one net.
+
+    The types say which values are possible; `xai_core.records` holds what it reads to them. All
+    text is printable: names that are not stand here as `xai_core.files.printable` gives them.
 
     Attributes:
         net: id of the net.
@@ -145,31 +180,33 @@ class Record:
         batch_size: number of images computed together.
         torch: version of torch.
         seconds: engine time of the batch, all methods together, divided by the batch size.
+        reference: whether the method is a reference method, there to be beaten (uniform, edges).
         randomised: stage of the cascading randomisation of the net; empty for the net itself.
         processor: model and instruction set of the CPU, or name of the GPU.
+        base: id of the net that this one is a randomised copy of; empty for the net itself.
     """
 
-    net: str
-    method: str
-    size: str
-    sample: str
+    net: Name
+    method: Name
+    size: Size
+    sample: SampleId
     image_id: int
     category: str
-    class_index: int
-    logit: float
-    probability: float
-    rank: int
-    height: int
-    width: int
-    channels: int
-    map_min: float
-    map_max: float
+    class_index: Annotated[int, Meta(ge=0)]
+    logit: Real
+    probability: Share
+    rank: Count
+    height: Count
+    width: Count
+    channels: Count
+    map_min: Real
+    map_max: Real
     metrics: dict[str, float]
     zero_energy: bool
     dead_logit: bool
-    chance: float
-    mask_share: float
-    dilation: float
+    chance: Share
+    mask_share: Share
+    dilation: Positive
     target_layer: str
     weights: str
     weights_sha256: str
@@ -179,12 +216,14 @@ class Record:
     engine: str
     device: str
     dtype: str
-    threads: int
-    batch_size: int
+    threads: Count
+    batch_size: Count
     torch: str
-    seconds: float
+    seconds: Positive
+    reference: bool
     randomised: str = ""
     processor: str = ""
+    base: str = ""
 
     @property
     def cell(self) -> tuple[str, str, str, str]:
@@ -215,10 +254,10 @@ class NoRecord:
         reason: one sentence.
     """
 
-    net: str
-    size: str
-    sample: str
-    method: str
+    net: Name
+    size: Size
+    sample: SampleId
+    method: Name
     kind: WhyNot
     reason: str
 

@@ -116,5 +116,30 @@ def test_a_class_is_an_index_a_name_of_the_net_or_a_coco_category(net):
     assert candidates("7", net) == (7,)
     assert candidates("Banana", net) == (954,)
     assert set(candidates("dog", net)) > {151, 200}
-    with pytest.raises(BadInput, match="knows no class 'person'"):
-        candidates("person", net)
+    with pytest.raises(
+        BadInput, match=r"knows no class 'Person': .* has no ImageNet-1k class: no "
+    ):
+        candidates("Person", net)
+    with pytest.raises(BadInput, match="near: banana"):
+        candidates("bananna", net)
+    with pytest.raises(BadInput, match="has no output 111111111111111111\\.\\.\\."):
+        candidates("1" * 5000, net)
+
+
+def test_pictures_that_differ_by_their_ending_get_folders_of_their_own(
+    picture, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "a.jpg"):
+        PIL.Image.open(picture).convert("RGB").save(name)
+        assert explain(name, "--size=64") == 0
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {
+        "a.png-squeezenet1_0",
+        "a.jpg-squeezenet1_0",
+    }
+    assert "replaced" not in capsys.readouterr().out
+    (tmp_path / "a.jpg-squeezenet1_0" / "deconvolution-overlay.png").write_bytes(b"of before")
+    # Messages about weights advise NET=WHERE, as pytest bench takes it.
+    assert explain("a.jpg", "--size=65", "--weights=squeezenet1_0=scenes") == 0
+    assert "the maps that were in a.jpg-squeezenet1_0 are replaced\n" in capsys.readouterr().out
+    assert not (tmp_path / "a.jpg-squeezenet1_0" / "deconvolution-overlay.png").exists()

@@ -65,7 +65,7 @@ def test_a_file_of_another_form_is_named_with_what_is_wrong(tmp_path, text, sent
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
     with pytest.raises(DataMissing, match=r"no class map at .*map\.json"):
         load_class_map(tmp_path / "map.json")
-    with pytest.raises(BadInput, match=r"can't be read: Is a directory"):
+    with pytest.raises(BadInput, match=r"can't be read: it is a folder"):
         load_class_map(tmp_path)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import numpy as np
 import PIL.Image
@@ -13,6 +14,7 @@ from pycocotools import mask as rle
 from xai_core.data.annotations import find_annotations, load_annotations, parse
 from xai_core.data.classes import coco_to_imagenet
 from xai_core.data.coco import CocoDataSet
+from xai_core.data.notices import notices
 from xai_core.data.segmentation import _decompress
 from xai_core.errors import BadInput, DataMissing
 
@@ -48,7 +50,7 @@ def test_compressed_runs_are_those_that_pycocotools_wrote(mask):
         length = len(flat) if (flat == value).all() else int((flat != value).argmax())
         expected.append(length)
         flat, value = flat[length:], 1 - value
-    assert _decompress(encoded["counts"].decode()) == expected
+    assert _decompress(encoded["counts"].decode(), mask.size) == expected
 
 
 @given(MASKS.filter(lambda mask: mask.any()), st.booleans())
@@ -57,7 +59,7 @@ def test_masks_come_back_from_run_lengths_of_both_kinds(mask, compressed):
     counts = encoded["counts"].decode()
     segmentation = {
         "size": list(mask.shape),
-        "counts": counts if compressed else _decompress(counts),
+        "counts": counts if compressed else _decompress(counts, mask.size),
     }
     data = data_set(mask, segmentation)
     np.testing.assert_array_equal(data.mask(data.samples()[0]), mask)
@@ -188,11 +190,50 @@ def test_a_polygon_may_leave_the_image():
     np.testing.assert_array_equal(data.mask(data.samples()[0]), expected)
 
 
-@pytest.mark.parametrize("counts", [[10.5, 37.5], [48.0], [True, 47]])
+@pytest.mark.parametrize("counts", [[10.5, 37.5], [48.0], [True, 47], ["48"], 48, {}, None])
 def test_run_lengths_are_whole_numbers(counts):
     data = data_set(np.zeros((6, 8)), {"size": [6, 8], "counts": counts})
-    with pytest.raises(BadInput, match="don't add up"):
+    with pytest.raises(BadInput, match="its run lengths are no whole numbers"):
         data.mask(data.samples()[0])
+
+
+SQUARE = [0, 0, 3, 0, 3, 4, 0, 4]
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "sentence"),
+    [
+        (SQUARE, "it is a flat list, one level of brackets too few"),
+        ([[SQUARE]], "its numbers are nested too deeply"),
+        ([[[0, 0], [3, 0], [3, 4]]], "its numbers are nested too deeply"),
+        ([{"size": [6, 8], "counts": [48]}], "a list holds an object, such as run lengths"),
+        ([[str(x) for x in SQUARE]], "a polygon has a coordinate that is no number"),
+        ({"counts": [0, 48]}, "its run lengths come without their size"),
+        ({"size": [8, 6], "counts": [0, 48]}, r"its size is \[8, 6\], the image's \[6, 8\]"),
+        ({"size": "68", "counts": [0, 48]}, "its size is 68"),
+        ({"size": [6, 8], "counts": [-1, 49]}, "its run lengths hold a negative number"),
+        ({"size": [6, 8], "counts": [0, 47]}, "don't add up to the image's 8x6 pixels"),
+        ({"points": SQUARE}, "it is neither polygons nor run lengths"),
+        ("0 0 3 0 3 4", "it is neither polygons nor run lengths"),
+        ([[0, 0, 10**400, 0, 3, 4]], "a coordinate that is no finite number"),
+        ([[0, 0, None, 0, 3, 4]], "a coordinate that is no finite number"),
+    ],
+)
+def test_a_segmentation_of_another_form_is_named_in_the_users_words(segmentation, sentence):
+    data = data_set(np.zeros((6, 8)), segmentation)
+    with pytest.raises(BadInput, match=f"annotation 0 of image 1 has a segm.*{sentence}"):
+        data.mask(data.samples()[0])
+
+
+@pytest.mark.parametrize(
+    "text", ["o" * 1_000_000, "P" * 500_000 + "@" + "0" * 500_000, "0" * 1_000_000]
+)
+def test_a_long_run_length_encoding_takes_no_long_time(text):
+    started = time.process_time()
+    data = data_set(np.zeros((6, 8)), {"size": [6, 8], "counts": text})
+    with pytest.raises(BadInput, match="its run lengths"):
+        data.mask(data.samples()[0])
+    assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize("side", [10**5, 10**9, 10**30])
@@ -243,6 +284,70 @@ def test_a_name_that_can_t_be_printed_is_no_name(tmp_path, name):
         with pytest.raises(BadInput, match="is no name of a file") as caught:
             read(sample)
         assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        ('"iscrowd": 0', '"area": 1e400'),
+        ('"iscrowd": 0', '"note": "\xff"'),
+        ('"iscrowd": 0', '"iscrowd": 1e400'),
+        ('"iscrowd": 0', '"iscrowd": "yes"'),
+        ("[[0, 0, 3", "[[1" + "0" * 400 + ", 0, 3"),
+        ("[[0, 0, 3", "[[1" + "0" * 5000 + ", 0, 3"),
+        ('"file_name": "1.png"', '"file_name": "1.png", "note": 1e400'),
+        ('"file_name": "1.png"', '"file_name": "\xff.png"'),
+        ('"height": 6', '"height": 6e400'),
+    ],
+    ids=range(9),
+)
+def test_an_entry_that_can_t_be_read_costs_its_own_sample(tmp_path, damage):
+    entries = content(annotations={"iscrowd": 0})
+    for part, other in (("images", {"file_name": "2.png"}), ("annotations", {"image_id": 2})):
+        entries[part].append(entries[part][0] | {"id": 2} | other)
+    text = json.dumps(entries)
+    assert damage[0] in text
+    file = tmp_path / "instances.json"
+    file.write_bytes(text.replace(*damage, 1).encode("latin-1"))
+    data = CocoDataSet("test", load_annotations(file), tmp_path, coco_to_imagenet())
+    for name in ("1.png", "2.png"):
+        PIL.Image.new("RGB", (8, 6)).save(tmp_path / name)
+    bad, good = data.samples()
+    with pytest.raises(BadInput) as caught:
+        data.fingerprint(bad), data.image(bad), data.mask(bad)
+    assert len(str(caught.value)) < 300
+    assert data.fingerprint(good)
+    assert data.image(good).shape == (6, 8, 3)
+    assert data.mask(good).any()
+
+
+@pytest.mark.parametrize(("size", "how"), [((8, 6), "as stored"), ((6, 8), "upright")])
+def test_images_with_an_orientation_are_named_with_the_shape_in_which_they_are_taken(
+    tmp_path, size, how
+):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    PIL.Image.new("RGB", (8, 6)).save(tmp_path / "1.jpg", exif=exif)
+    width, height = size
+    entry = {"file_name": "1.jpg", "width": width, "height": height}
+    data = load(tmp_path, content(images=entry))
+    (sentence,) = notices(data, data.samples())
+    assert sentence.startswith(f"1 image with an EXIF orientation taken {how}")
+    assert sentence.endswith(": 1.jpg")
+    assert data.image(data.samples()[0]).shape[:2] == (height, width)
+    PIL.Image.new("RGB", (8, 6)).save(tmp_path / "1.jpg")
+    assert not notices(data, data.samples())
+
+
+@pytest.mark.parametrize(
+    ("iscrowd", "is_sample"),
+    [*((n, True) for n in (0, "0", False, None)), *((n, False) for n in (1, "1", True))],
+    ids=repr,
+)
+def test_a_crowd_is_one_however_it_is_written(iscrowd, is_sample):
+    data = data_set(np.zeros((6, 8)), [SQUARE], iscrowd=iscrowd)
+    assert len(data.samples()) == is_sample
+    assert data.crowds() == ({} if is_sample else {"orange": 1})
 
 
 def test_half_a_character_is_no_text(tmp_path):

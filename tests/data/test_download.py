@@ -5,7 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import re
+import signal
+import threading
+import time
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,6 +24,7 @@ from xai_core.data.annotations import find_annotations, load_annotations
 from xai_core.data.classes import coco_to_imagenet
 from xai_core.data.coco import CocoDataSet
 from xai_core.data.download import MEMBER, fetch_annotations, fetch_images
+from xai_core.data.lock import alone
 from xai_core.data.site import ARCHIVE, COCO, Patience, Site
 from xai_core.errors import BadInput, DataMissing
 
@@ -138,6 +143,7 @@ SENTENCES = {
     "stall": "the server does not answer",
     "reset": "the connection breaks off again and again",
     "short": "the connection breaks off again and again",
+    "drip": "the server sends less than 1,024 bytes a second",
     "503": "503 Service Unavailable",
     "404": "404 Not Found",
 }
@@ -242,6 +248,11 @@ def test_without_a_network_it_ends_at_the_first_images(tmp_path, server):
         ({"coco_url": None}, "no coco_url"),
         ({"file_name": "../1.jpg"}, "leaves the image folder"),
         ({"file_name": "/tmp/1.jpg"}, "leaves the image folder"),
+        ({"file_name": "x" * 300 + ".jpg"}, "is too long"),
+        ({"file_name": "x/" * 1500 + "1.jpg"}, "is too long"),
+        ({"coco_url": "http://[::1"}, "is no address"),
+        ({"coco_url": f"{COCO}/" + "x" * 3000}, "is longer than 2000 characters"),
+        ({"coco_url": 5}, "no coco_url"),
         ({"height": 20}, "but its annotation says 48x20"),
     ],
 )
@@ -263,10 +274,84 @@ def test_redirection_stays_on_the_host(tmp_path, server):
     server.faults[image_path(5)] = ["http://elsewhere.org/1.jpg"]
     server.faults[image_path(6)] = [f"{server.url}{image_path(6)}"]
     server.faults[image_path(7)] = [f"{server.url}{image_path(7)}", "always"]
+    server.faults[image_path(8)] = ["http://[bad"]
     failed = get_all(tmp_path, site_of(server))
     assert "elsewhere.org/1.jpg is not fetched" in failed.pop(f"{5:012}.jpg")
+    assert "it is redirected to no address" in failed.pop(f"{8:012}.jpg")
     assert "redirected again and again" in failed.pop(f"{7:012}.jpg")
     assert not failed
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"file_name": "x" * 300 + ".jpg"},
+        {"coco_url": "http://[::1"},
+        {"coco_url": f"{COCO}/\ud7ff\u200b"},
+        {"file_name": "annotations"},  # a folder, see below
+        {"height": 10**400},
+    ],
+    ids=["long", "bracket", "unicode", "folder", "height"],
+)
+def test_one_malformed_entry_costs_its_own_image(tmp_path, server, entry):
+    content = json.loads(annotation_file())
+    content["images"][4] |= entry
+    server.files[f"/{ARCHIVE}"] = archive(content=json.dumps(content).encode())
+    (tmp_path / "train2017" / "annotations" / "x").mkdir(parents=True)
+    for _ in range(2):  # also when all others are there
+        assert len(get_all(tmp_path, site_of(server, checked=False))) == 1
+        assert files_in(tmp_path) == WHOLE - {image_path(5)[1:]}
+
+
+@pytest.mark.parametrize("note", [b"\xff", b'"a\nb"', b"W/x", b""])
+def test_a_damaged_note_of_a_version_begins_anew(tmp_path, server, note):
+    part = tmp_path / f"{ARCHIVE}.part"
+    part.parent.mkdir()
+    part.write_bytes(archive()[:100])
+    part.with_name(f"{part.name}.etag").write_bytes(note)
+    fetch_annotations(tmp_path, site_of(server), print)
+    assert server.asked == [(f"/{ARCHIVE}", 0)]
+    assert files_in(tmp_path) == {MEMBER, ".download.lock"}
+
+
+def test_the_owner_of_a_lock_that_is_stopped_is_named_and_not_waited_for_long(tmp_path, server):
+    started, end = threading.Event(), threading.Event()
+
+    def hold():
+        with alone(tmp_path, QUICK, print):
+            started.set()
+            end.wait(30)
+
+    owner = threading.Thread(target=hold)
+    owner.start()
+    try:
+        assert started.wait(10)
+        said: list[str] = []
+        with pytest.raises(DataMissing, match=rf"locked by process {os.getpid()} on .*: end it"):
+            fetch_annotations(tmp_path, site_of(server), said.append)
+        assert len(said) == 1
+        assert f"is being downloaded to by process {os.getpid()} on" in said[0]
+    finally:
+        end.set()
+        owner.join()
+    fetch_annotations(tmp_path, site_of(server), print)
+    assert files_in(tmp_path) == {MEMBER, ".download.lock"}
+
+
+def test_ctrl_c_waits_for_no_server(tmp_path, server, monkeypatch):
+    """As a signal does it: in the main thread, while all others wait for answers."""
+    fetch_annotations(tmp_path, site_of(server), print)
+    data = data_in(tmp_path)
+    for i in range(1, N + 1):
+        server.faults[image_path(i)] = ["stall"]
+    patient = Site(server.url, None, Patience(timeout=60))
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    began = time.monotonic()
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        fetch_images(data, data.samples(), patient, print)
+    assert time.monotonic() - began < 10
+    assert files_in(tmp_path) == {MEMBER, ".download.lock"}
 
 
 def test_an_endless_answer_is_given_up(tmp_path, server, monkeypatch):
@@ -286,6 +371,13 @@ def test_sites():
     assert Site.parse("https://mirror.org/coco/").url == "https://mirror.org/coco"
     assert Site.parse("https://mirror.org").sha256 is None
     assert Site.parse(f"http://mirror.org:80#sha256={'a' * 64}").sha256 == "a" * 64
-    for wrong in ("mirror.org", "ftp://mirror.org", "http://", f"{COCO}#sha256=abc", f"{COCO}#x"):
+    for wrong in (
+        "mirror.org",
+        "ftp://mirror.org",
+        "http://",
+        "http://[::1",
+        f"{COCO}#sha256=abc",
+        f"{COCO}#x",
+    ):
         with pytest.raises(BadInput, match=re.escape(repr(wrong))):
             Site.parse(wrong)

@@ -14,6 +14,7 @@ from tests.data.test_coco import annotated
 from xai_core.data import manifest
 from xai_core.data.classes import ClassMap, coco_to_imagenet
 from xai_core.data.manifest import chosen
+from xai_core.data.notices import notices
 from xai_core.data.select import Selection, select
 from xai_core.errors import DataMissing
 
@@ -99,6 +100,71 @@ def test_another_content_is_another_choice_and_the_same_content_is_not(choose, f
     assert choose() == ([1, 3, 4], 2)
 
 
+def test_one_of_equal_size_and_time_that_takes_its_place_is_noticed(choose, file, monkeypatch):
+    monkeypatch.setattr(manifest, "RACY", -1)  # all is noted
+    choose()
+    content = json.loads(file.read_text())
+    content["annotations"][1]["image_id"] = 3  # as long as before
+    state = file.stat()
+    other = file.with_name("other.json")
+    other.write_text(json.dumps(content))
+    os.utime(other, ns=(state.st_atime_ns, state.st_mtime_ns))
+    other.replace(file)
+    assert (file.stat().st_size, file.stat().st_mtime_ns) == (state.st_size, state.st_mtime_ns)
+    assert choose() == ([1, 3, 4], 2)
+
+
+@pytest.mark.parametrize("note", [b"", b"\xff", b"0" * 63, "é".encode() * 32])
+def test_a_damaged_note_of_a_hash_is_made_again(choose, tmp_path, monkeypatch, note):
+    monkeypatch.setattr(manifest, "RACY", -1)
+    choose()
+    (kept,) = (tmp_path / "kept").glob("sha256-*.txt")
+    whole = kept.read_bytes()
+    kept.write_bytes(note)
+    assert choose() == ([1, 2, 3, 4], 1)
+    assert kept.read_bytes() == whole
+
+
+def test_what_is_left_out_is_still_said_when_the_choice_is_kept(file, tmp_path):
+    content = json.loads(file.read_text())
+    for annotation in content["annotations"][1:]:
+        annotation["iscrowd"] = "1"  # as a string
+    write(file, content)
+    for _ in range(2):
+        data = chosen(file, tmp_path, Selection(), coco_to_imagenet(), tmp_path / "kept")
+        assert [sample.image_id for sample in data.samples()] == [1]
+        (sentence,) = notices(data, data.samples())
+        assert sentence.endswith("have iscrowd 1 (crowds): orange: 3 samples")
+    other = chosen(file, tmp_path, Selection(), ClassMap({"orange": (3,)}), tmp_path / "kept")
+    assert notices(other, other.samples()) == [sentence]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"categories": []}, "it lists no categories"),
+        (
+            {"categories": [{"id": 55, "name": "Orange"}, {"id": 1, "name": "person"}]},
+            r"none of its categories \(Orange, person\) is in the table .* letter by letter",
+        ),
+        ({"annotations": []}, "no image has an annotation of orange"),
+        ("crowds", "all annotations of orange have iscrowd 1: they mark crowds"),
+    ],
+)
+@pytest.mark.parametrize("classes", [(), ("orange",)])
+def test_a_file_without_a_sample_says_why(file, tmp_path, change, sentence, classes):
+    content = json.loads(file.read_text())
+    if change == "crowds":
+        for annotation in content["annotations"]:
+            annotation["iscrowd"] = 1
+    else:
+        content |= change
+    write(file, content)
+    selection = Selection(classes=classes)
+    with pytest.raises(DataMissing, match=f"instances_some.json has no sample: {sentence}"):
+        chosen(file, tmp_path, selection, coco_to_imagenet(), tmp_path / "kept")
+
+
 def test_a_file_that_was_just_written_is_looked_at_again(choose, file):
     os.utime(file)
     choose()
@@ -110,12 +176,28 @@ def test_a_file_that_was_just_written_is_looked_at_again(choose, file):
     assert choose() == ([1, 3, 4], 2)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"images": 1}', b"\xff"])
-def test_a_damaged_one_is_made_again(choose, tmp_path, content):
+def flipped(whole):
+    """Another coordinate, of as many digits."""
+    assert b"[4,4,40,4" in whole.replace(b" ", b"")
+    return whole.replace(b"40", b"41", 1) if b"40" in whole else b""
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(lambda whole, content=c: content for c in (b"", b"{", b"[]", b'{"images": 1}', b"\xff")),
+        flipped,
+        lambda whole: whole[65:],
+        lambda whole: whole.replace(b'"orange"', b'"banana"'),
+    ],
+    ids=["empty", "cut", "list", "other", "binary", "digit", "no_checksum", "class"],
+)
+def test_a_damaged_one_is_made_again(choose, tmp_path, damage):
     choose()
-    (kept,) = (tmp_path / "kept").glob("*.json")
+    (kept,) = (tmp_path / "kept").glob("*.selection")
     whole = kept.read_bytes()
-    kept.write_bytes(content)
+    kept.write_bytes(damage(whole))
+    assert kept.read_bytes() != whole
     assert choose() == ([1, 2, 3, 4], 2)
     assert kept.read_bytes() == whole
 

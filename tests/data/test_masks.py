@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -48,6 +50,40 @@ def test_dilation_stops_at_the_image():
 def test_an_empty_mask_is_bad_input():
     with pytest.raises(BadInput, match="no pixel"):
         dilate(np.zeros((3, 3), bool), 0.2)
+
+
+@given(
+    MASKS,
+    st.sampled_from(["u1", "i1", "i4", "u8", "f4", "f8"]),
+    st.sampled_from([0.0, 0.2, 5.0]),
+)
+def test_0_and_1_of_any_type_are_a_mask(mask, dtype, share):
+    other = mask.astype(dtype)
+    assert dilate(other, share).dtype == bool
+    np.testing.assert_array_equal(dilate(other, share), dilate(mask, share))
+    np.testing.assert_array_equal(resize_mask(other, 5, 7), resize_mask(mask, 5, 7))
+
+
+@pytest.mark.parametrize(
+    "use",
+    [partial(dilate, dilation=0.2), partial(resize_mask, height=3, width=3)],
+    ids=["dilate", "resize"],
+)
+@pytest.mark.parametrize(
+    "mask",
+    [
+        np.full((4, 5), 255, np.uint8),
+        np.full((4, 5), -1),
+        np.full((4, 5), 0.5),
+        np.full((4, 5), np.nan),
+        np.full((4, 5), "x"),
+        np.ones((4, 5, 1), bool),
+        np.ones(4, bool),
+    ],
+)
+def test_anything_else_is_refused(use, mask):
+    with pytest.raises(BadInput, match=r"the mask must be bool, or 0 and 1|the mask has the shape"):
+        use(mask)
 
 
 @given(npst.arrays(bool, SMALL), st.integers(1, 15), st.integers(1, 15))

@@ -8,7 +8,7 @@ import pytest
 from tests.tiny import DataOf
 from xai_core.data.classes import coco_to_imagenet
 from xai_core.data.select import Selection, select
-from xai_core.errors import DataMissing, UnknownChoice, Unsupported
+from xai_core.errors import BadInput, DataMissing, UnknownChoice, Unsupported
 from xai_core.types import Sample
 
 PICTURE = np.zeros((10, 10, 3), np.uint8)
@@ -114,6 +114,13 @@ def test_a_sample_with_a_broken_mask_is_chosen_so_that_it_fails_by_name():
     assert broken in choose(data, ("orange",))
 
 
+def test_a_sample_whose_mask_is_none_is_chosen_so_that_it_fails_by_name():
+    data = data_of(("orange",), n=3)
+    strange = Sample(1, "orange", (1,))
+    data.entries[strange] = (PICTURE, mask_of(0.3).astype(np.uint8) * 255)
+    assert strange in choose(data, ("orange",))
+
+
 def test_nothing_to_look_at_is_an_error():
     with pytest.raises(DataMissing, match="pictures has no sample of clock"):
         choose(data_of(share=0.9), ("clock",))
@@ -124,6 +131,19 @@ def test_an_unknown_class_is_named_and_one_without_counterpart_is_explained():
         choose(data_of(), ("banana",))
     with pytest.raises(Unsupported, match="'person' has no ImageNet-1k class"):
         select(data_of(), Selection(("person",)), coco_to_imagenet())
+
+
+def test_a_class_with_a_comma_is_chosen_by_all_and_said_where_a_list_can_t_name_it():
+    data = data_of(("hat, red", "hat"))
+    assert {s.category for s in choose(data, ("all",))} == {"hat, red", "hat"}
+    with pytest.raises(BadInput, match=r"unknown class 'red'; a name with a comma \('hat, red'\)"):
+        choose(data, ("hat", "red"))
+
+
+def test_categories_that_differ_by_a_blank_or_an_underscore_are_different_samples():
+    names = ("stop sign", "stop_sign", "stop  sign", " stop sign", "stop sign ", "stop\tsign")
+    assert len({Sample(1, name, (0,)).id for name in (*names, "stopsign", "stop%5Fsign")}) == 8
+    assert Sample(139, "traffic light", (920,)).id == "000000000139-traffic_light"
 
 
 def test_all_is_every_class_and_none_is_the_studys():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -25,6 +27,16 @@ def folder(tmp_path):
 def sample_of(data, image_id):
     (found,) = [sample for sample in data.samples() if sample.image_id == image_id]
     return found
+
+
+def test_a_pipe_is_not_opened(folder):
+    data = VocDataSet(folder)
+    sample = data.samples()[0]
+    for name in (data._image_name(sample.image_id), data._mask_name(sample.image_id)):
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+        with pytest.raises(BadInput, match="can't be read: it is a device, pipe or socket"):
+            data.fingerprint(sample)
 
 
 def test_the_classes_are_those_of_voc_in_its_order():

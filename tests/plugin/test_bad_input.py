@@ -88,7 +88,10 @@ def test_a_wrong_option_is_a_usage_error(suite, options, sentence):
         ('{"images": [1], "annotations": [], "categories": []}', "not in COCO's format"),
         ('{"images": [{}], "annotations": [], "categories": []}', "images without 'id'"),
         ('{"images": [{"id": "x"}], "annotations": [], "categories": []}', "no whole number"),
-        ('{"images": [], "annotations": [], "categories": []}', "has no sample of"),
+        (
+            '{"images": [], "annotations": [], "categories": []}',
+            "has no sample: it lists no categories",
+        ),
     ],
 )
 def test_a_file_that_is_no_coco_file_is_a_usage_error(suite, content, sentence):
@@ -132,7 +135,7 @@ BROKEN = {
     "a word": (segmentation("polygon"), "segmentation that can't be read"),
     "a line": (segmentation([[5, 5, 5, 5, 5, 5]]), "mask of banana in image 1 has no area"),
     "counts of another area": (crowd([40, 48], [5, 5]), "don't add up"),
-    "negative counts": (crowd([40, 48], [-5, 1925]), "don't add up"),
+    "negative counts": (crowd([40, 48], [-5, 1925]), "hold a negative number"),
     "another size": (crowd([400, 480], "abc"), r"its size is \[400, 480\]"),
     "garbage": (crowd([40, 48], "\x00\xff"), "segmentation that can't be read"),
     "declared size": (image(width=50, height=41), "is 48x40, but its annotation says 50x41"),
@@ -141,7 +144,7 @@ BROKEN = {
     "an absolute name": (image(file_name="/etc/hostname"), "leaves the image folder; it was not"),
     "no name": (lambda c: c["images"][0].pop("file_name"), "has no file_name"),
     "a missing file": (image(file_name="7.jpg"), "image 7.jpg can't be read: No such file"),
-    "a folder": (image(file_name="."), "can't be read: Is a directory"),
+    "a folder": (image(file_name="."), "can't be read: it is a folder"),
 }
 
 
@@ -207,8 +210,8 @@ def test_weights_of_another_architecture_are_a_usage_error(suite):
     torch.save({"features.0.weight": torch.zeros(1)}, suite.path / "other.pth")
     result = suite.run("--weights=tiny=other.pth")
     assert result.ret == USAGE
-    sentence = r"the weights other.pth are not of tiny's architecture: features.0.bias is missing"
-    assert re.search(sentence, output(result))
+    sentence = "the weights other.pth are not of tiny's architecture: features.0.weight is (1), not"
+    assert sentence in output(result)
 
 
 class Bomb:
@@ -250,8 +253,9 @@ def test_weights_with_nan_fail_by_a_sentence_and_leave_no_record(suite):
     state["classifier.weight"][:] = float("nan")
     torch.save(state, suite.path / "nan.pth")
     result = suite.run("--weights=tiny=nan.pth")
-    result.assert_outcomes(failed=24)
-    assert re.search(r"tiny gives? NaN or infinite logits", output(result))
+    result.assert_outcomes(errors=24)
+    sentence = "nan.pth can't be used: classifier.weight is NaN in 8000 of 8000 values"
+    assert sentence in output(result)
     assert not suite.records()
 
 

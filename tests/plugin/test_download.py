@@ -35,7 +35,7 @@ def server(suite, monkeypatch):
     files = {image(i): (suite.coco / image(i)[1:]).read_bytes() for i in range(1, 5)}
     files[ANNOTATIONS] = zipped({MEMBER: suite.annotations.read_bytes()})
     shutil.rmtree(suite.coco)
-    monkeypatch.setattr(Patience.__init__, "__defaults__", (0.3, 2, 0.001))
+    monkeypatch.setattr(Patience.__init__, "__defaults__", (0.3, 2, 0.001, 1024.0))
     with loopback(files) as running:
         yield running
 

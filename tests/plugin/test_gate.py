@@ -7,7 +7,9 @@ import re
 import numpy as np
 import pytest
 
+import xai_core.gate
 import xai_core.study
+from xai_core.cli import main
 
 OK, FAILED = pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED
 USAGE = pytest.ExitCode.USAGE_ERROR
@@ -115,8 +117,9 @@ def test_other_weights_are_judged_by_their_means(gated):
     gated.gate("--concentration-save=main")
     gated.net(noise=3.0)
     report = gated.gate("--concentration-compare")
-    assert report.ret == OK
+    assert report.ret == FAILED
     assert "weights_sha256" in verdict(gated)
+    assert "No rule was given, so mean:0.005, class:0.05," in verdict(gated)
     judged = gated.gate(
         "--concentration-compare", "--concentration-compare-fail=mean:0.005,each:0.1"
     )
@@ -136,7 +139,7 @@ def test_a_failed_record_fails_the_run_and_is_missing_from_the_comparison(gated)
     assert not (gated.path / "reports" / "baseline" / "other").exists()
 
 
-def test_claims_hold_or_fail(gated):
+def test_claims_hold_or_fail(gated, capsys):
     gated.gate("--concentration-save=main")
     path = gated.path / "reports" / "baseline" / "thresholds.toml"
     path.write_text('[[claim]]\nmethod = "cam"\nat_most = 1.0\n')
@@ -145,6 +148,14 @@ def test_claims_hold_or_fail(gated):
     result = gated.gate("--concentration-compare")
     assert result.ret == FAILED
     assert "FAILED  claim: cam is at least 1" in result.stdout.str()
+    path.write_text('[[claim]]\nfirst = "cam"\nnet = "tinny"\n')
+    before = sorted((gated.path / "reports").glob("2*"))
+    result = gated.gate("--concentration-compare")
+    assert result.ret == USAGE
+    assert "claim 1, cam is first: no net 'tinny' is in the run or in a b" in result.stderr.str()
+    assert sorted((gated.path / "reports").glob("2*")) == before
+    assert main(["gate", str(before[-1]), str(path.parent / "main")]) == 2
+    assert "no net 'tinny' is in the run or in a baseline; there are t" in capsys.readouterr().err
 
 
 def test_ci_systems_are_told(gated, monkeypatch):
@@ -161,10 +172,14 @@ def test_ci_systems_are_told(gated, monkeypatch):
 
 
 def test_a_run_is_a_baseline_too(gated):
-    gated.gate("--report=full")
+    gated.gate()
     first = gated.folder
-    result = gated.gate(f"--concentration-compare={first}")
-    assert result.ret == OK
+    (first / "report.html").write_text("the page")
+    gated.net(noise=3.0)
+    each = "--concentration-compare-fail=each:0.01"
+    result = gated.gate(f"--concentration-compare={first}", each)
+    assert result.ret == FAILED
+    assert f"[map](../{first.name}/report.html#map=tiny" in verdict(gated)
 
 
 @pytest.mark.parametrize(
@@ -193,9 +208,86 @@ def test_bad_input_is_a_usage_error_before_anything_runs(gated, options, sentenc
     assert not [p for p in (gated.path / "reports").glob("*") if p.name != "baseline"]
 
 
-def test_the_command_judges_folders(gated, capsys):
-    from xai_core.cli import main
+def test_a_baseline_is_not_replaced_by_accident(gated):
+    few = ("--method=cam,backprop", "--color=yes")
+    assert gated.gate("--concentration-save=main", *few).ret == OK
+    folder = gated.path / "reports" / "baseline" / "main"
+    before = {path: path.read_text() for path in folder.iterdir()}
 
+    again = gated.gate("--concentration-save=main", *few)
+    assert again.ret == USAGE
+    there = "the baseline reports/baseline/main is there already: --update-baseline replaces it"
+    assert there in again.stderr.str()
+
+    for options in (("--update-baseline",), ("--concentration-save=main", "--update-baseline")):
+        narrow = gated.gate("-k", "cam", *options, *few)
+        assert narrow.ret == FAILED
+        assert re.fullmatch(
+            r"\x1b\[31mreports/baseline/main was not written: the run has fewer records, 4, than "
+            r"the baseline, 8; .*\x1b\[0m",
+            narrow.stdout.lines[-1],
+        )
+    other = gated.gate("--update-baseline", "--method=cam,grad_cam")
+    assert other.ret == FAILED
+    assert "4 records of the baseline are not in the run; --accept-new" in other.stdout.str()
+    assert {path: path.read_text() for path in folder.iterdir()} == before
+
+    run = gated.gate(f"--concentration-compare={gated.folder}", "--update-baseline")
+    assert run.ret == USAGE
+    assert "--update-baseline replaces a saved baseline as a whole" in run.stderr.str()
+    assert gated.gate("--concentration-save=main", "--update-baseline").ret == OK
+    assert {path: path.read_text() for path in folder.iterdir()} != before
+
+
+def test_the_verdict_is_the_same_whoever_asks(gated, capsys):
+    """Uniform maps would be last of all: that they are a reference method stands in the parts."""
+    methods = "--method=deconvolution,guided_backprop,uniform"
+    gated.gate("--concentration-save=main", methods)
+    baseline = gated.path / "reports" / "baseline" / "main"
+    claims = baseline.parent / "thresholds.toml"
+
+    def asked(*options) -> tuple[int, str]:
+        capsys.readouterr()
+        code = main(["gate", str(gated.folder), str(baseline), *options])
+        text, _, last = capsys.readouterr().out.rstrip("\n").rpartition("\n\n")
+        said = "FAILED" if code else "passed"
+        assert last == f"gate {said}, 12 records compared, against reports/baseline/main"
+        return code, f"{text}\n"
+
+    for claim, code in (('last = "deconvolution"', OK), ('last = "guided_backprop"', FAILED)):
+        claims.write_text(f"[[claim]]\n{claim}\n")
+        result = gated.gate("--concentration-compare", methods)
+        text = verdict(gated)
+        assert result.ret == code
+        assert ("FAILED: claim" in text) == (code == FAILED)
+        assert asked() == (code, text)
+        resumed = gated.gate("--concentration-compare", methods, f"--resume={gated.folder}")
+        assert (resumed.ret, verdict(gated)) == (code, text)
+        for name in ("summary.json", "records.jsonl"):
+            (gated.folder / name).unlink()
+            assert asked() == (code, text)
+
+
+def test_what_breaks_inside_is_no_failed_gate(gated, monkeypatch, capsys):
+    def broken(*arguments, **options):
+        raise RuntimeError("a defect")
+
+    gated.gate("--concentration-save=main", "--method=cam")
+    monkeypatch.setattr(xai_core.gate, "judge", broken)
+    monkeypatch.setattr("xai_core.cli.gate.judge", broken)
+    result = gated.gate("--concentration-compare", "--method=cam")
+    assert result.ret == pytest.ExitCode.INTERNAL_ERROR
+    assert "judged nothing: internal error: RuntimeError: a defect" in result.stdout.lines[-1]
+    baseline = gated.path / "reports" / "baseline" / "main"
+    assert main(["gate", str(gated.folder), str(baseline)]) == 3
+    assert "RuntimeError: a defect" in capsys.readouterr().err
+    monkeypatch.setattr("xai_core.report.build.tables", broken)
+    result = gated.gate("--concentration-compare", "--method=cam")
+    assert result.ret == pytest.ExitCode.INTERNAL_ERROR
+    assert "internal error, no report: RuntimeError: a defect" in result.stdout.str()
+
+
+def test_the_command_judges_folders(gated, capsys):
     gated.gate("--concentration-save=main", "--method=cam")
     first = gated.folder
     baseline = gated.path / "reports" / "baseline" / "main"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
@@ -36,7 +38,8 @@ def test_lists_may_be_given_in_any_way_and_any_place(suite, arguments):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--metric=iou"], "unrecognized arguments: --metric=iou"),
+        (["--metrics=iou"], "unrecognized arguments: --metrics=iou"),
+        (["--metric=iou"], "unknown metric 'iou'; known: concentration"),
         (["--threads=0"], "--threads '0' must be a whole number, 1 or more"),
         (["--rounds=x"], "--rounds 'x' must be a whole number, 1 or more"),
         (["--batch-size=1.5"], "--batch-size '1.5' must be a whole number, 1 or more"),
@@ -230,6 +233,52 @@ def test_weights_that_were_replaced_are_other_settings(suite):
     result.stderr.fnmatch_lines(["ERROR:*other settings (nets: *w.pth sha256:*"])
 
 
+def test_resuming_under_another_arithmetic_is_refused_by_name(suite):
+    suite.run("--method=cam")
+    path = suite.folder / "settings.json"
+    before = path.read_bytes()
+    for options, name in ((["--threads=2"], "threads: 1"), (["--dtype=float64"], "dtype: float32")):
+        result = suite.run("--method=cam", f"--resume={suite.folder}", *options)
+        assert result.ret == USAGE
+        result.stderr.fnmatch_lines([f"ERROR:*was made with other settings ({name})*"])
+    path.write_bytes(before.replace(b'"precision": "full"', b'"precision": "bf16"'))
+    result = suite.run("--method=cam", f"--resume={suite.folder}")
+    result.stderr.fnmatch_lines(["ERROR:*was made with other settings (precision: bf16)*"])
+
+
+def test_what_failed_and_was_mended_counts_though_the_clock_was_set_back(suite):
+    picture = suite.coco / "train2017" / "2.jpg"
+    content = picture.read_bytes()
+    picture.write_bytes(b"no picture")
+    suite.run("--method=cam").assert_outcomes(passed=3, failed=1)
+    picture.write_bytes(content)
+    for part in suite.folder.glob("parts/*"):
+        os.utime(part, (4e9, 4e9))
+    for _ in range(2):
+        result = suite.run("--method=cam", f"--resume={suite.folder}")
+        result.assert_outcomes(passed=4)
+        assert result.ret == pytest.ExitCode.OK
+        assert len(suite.records()) == 4
+        assert "PARTIAL" not in suite.report
+        os.utime(suite.folder / "records.jsonl", (1, 1))
+
+
+def test_a_selection_of_nothing_leaves_the_run_as_it_was_and_passes_no_gate(suite):
+    suite.run("--method=cam", "--concentration-save=main")
+    folder = suite.folder
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    (suite.path / "test_other.py").write_text("def test_it(): pass\n")
+    asked = ("--method=cam", f"--resume={folder}", "--concentration-compare", "-k")
+    nothing = suite.run(*asked, "nothing_of_this_name")
+    others = suite.run("bench/test_concentration.py", "test_other.py", *asked, "test_it")
+    for result, code in ((nothing, pytest.ExitCode.NO_TESTS_COLLECTED), (others, LOST)):
+        assert result.ret == code
+        result.stdout.fnmatch_lines(["ERROR: *the gate has judged nothing"])
+        result.stdout.no_fnmatch_line("*gate passed*")
+    before.pop(folder / "settings.json")  # counts the sessions
+    assert before.items() <= {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}.items()
+
+
 @pytest.mark.parametrize("content", ["", "[]", "7", "{}"])
 def test_a_folder_that_holds_no_run_is_not_resumed(suite, content):
     (suite.path / "odd").mkdir()
@@ -249,11 +298,10 @@ def damage(change):
 
 
 DAMAGES = {
-    "empty": damage(lambda lines: []),
+    "a digit": damage(
+        lambda lines: [re.sub(r'"rank": \d+', '"rank": 77777', line) for line in lines]
+    ),
     "a line short": damage(lambda lines: lines[:-1]),
-    "a column short": damage(lambda lines: [line.replace('"size"', '"sise"') for line in lines]),
-    "another form": damage(lambda lines: ['{"record": []}', "7", "null"]),
-    "another cell": damage(lambda lines: [line.replace("cam", "cat") for line in lines]),
     "no text": lambda part: part.write_bytes(b"\xff\xfe\x00"),
     "a folder": lambda part: (part.unlink(), part.mkdir()),
 }
@@ -280,6 +328,25 @@ def test_a_part_that_can_t_be_written_is_said(suite):
     result = suite.run("--method=cam", f"--resume={suite.folder}")
     result.assert_outcomes(passed=3, failed=1)
     assert "the result can't be written: " in suite.report
+
+
+# ---- other plug-ins --------------------------------------------------------------------------
+
+
+def test_items_that_are_repeated_are_planned_once(suite):
+    result = suite.run("--method=cam", "--count=2", "--concentration-save=main")
+    result.assert_outcomes(passed=8)
+    assert "4 records of 4 planned" in result.stdout.str()
+    assert len(list(suite.path.glob("reports/baseline/main/*.csv"))) == 1
+
+
+def test_what_fails_in_every_attempt_has_failed(suite):
+    (suite.coco / "train2017" / "2.jpg").write_bytes(b"no picture")
+    result = suite.run("--method=cam", "--reruns=2")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        ["PARTIAL: 3 records of 4 planned, 0 skipped, 1 failed", "report: *concentration.md"]
+    )
 
 
 # ---- pytest-xdist ----------------------------------------------------------------------------

@@ -67,7 +67,6 @@ def make_summary(make_record):
             records=records,
             planned=len(records),
             titles=TITLES,
-            baselines=["noise"],
             timings=times if timings else [],
         )
 

@@ -84,7 +84,7 @@ def report(tmp_path_factory, make_record) -> Path:
                         weights_random=net == HOSTILE_NET,
                     )
                 )
-    summary = Summary("a run", records, len(records), METHODS, baselines=["noise"])
+    summary = Summary("a run", records, len(records), METHODS)
     build.tables(summary, folder)
     build.pictures(summary, folder)
     return folder

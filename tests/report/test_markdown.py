@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from xai_core.report import markdown, terminal
@@ -42,7 +44,7 @@ def test_main_table_counts_zero_maps_as_zero_and_shows_the_mean_without_them(mak
 def test_baselines_come_last_and_look_different(make_record):
     records = [make_record(0.2, method=m) for m in ("centre", "grad_cam", "uniform")]
     titles = {"grad_cam": "Grad-CAM", "centre": "Centre", "uniform": "Uniform"}
-    both = summary(records, titles=titles, baselines=("centre", "uniform"))
+    both = summary(records, titles=titles)
     main_table = [row[0] for row in markdown.headline_rows(both)[0][2]]
     assert main_table == ["Grad-CAM", "*Centre*", "*Uniform*"]
     assert "*" not in terminal.render(both)
@@ -65,6 +67,24 @@ def test_random_nets_are_named_loudly_and_never_mixed_with_trained_ones(make_rec
     assert "never trained" in text.split("0.200")[0]
     assert "vgg19 (random weights)" in text
     assert "Randomly initialised" in terminal.render(summary(records))
+
+
+def test_every_net_size_and_method_has_its_row(make_record):
+    """Two ways to a mean differ in its last digit: rows must not depend on that."""
+    generator = np.random.default_rng(0)
+    records = [
+        make_record(float(generator.random()), net=net, size=size, method=method)
+        for net in ("alexnet", "vgg19", "resnet152")
+        for size in ("224", "original")
+        for method in ("cam", "grad_cam", "backprop", "edges")
+        for _ in range(50)
+    ]
+    records = [replace(r, sample=f"{i}", image_id=i % 7) for i, r in enumerate(records)]
+    text = markdown.render(summary(records)).split("## Every net, size and method")[1]
+    table = [line for line in text.splitlines() if line.startswith("| ")]
+    found = {tuple(cell.strip() for cell in line.split("|")[1:5]) for line in table[1:]}
+    assert len(found) == 24
+    assert {records for *_, records in found} == {"50"}
 
 
 def test_means_per_net_stand_apart_for_each_size(make_record):

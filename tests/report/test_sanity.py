@@ -25,7 +25,8 @@ def records(make_record):
                 found.append(
                     make_record(
                         p,
-                        net=f"squeezenet1_0~{stage}" if stage else "squeezenet1_0",
+                        net=f"copy-{stage}" if stage else "squeezenet1_0",
+                        base="squeezenet1_0" if stage else "",
                         method=method,
                         sample=f"{image}-orange",
                         image_id=image,
@@ -37,7 +38,7 @@ def records(make_record):
 
 def summary(records):
     own, randomised = split(records)
-    return Summary("run", own, len(records), TITLES, ["uniform"], randomised)
+    return Summary("run", own, len(records), TITLES, randomised)
 
 
 def row(records, name) -> list[str]:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from tests.report.test_markdown import rows, summary
-from xai_core.report import statistics
+from xai_core.report import compare, markdown, statistics, terminal
+from xai_core.report.charts import ranks
 from xai_core.report.statistics import intervals
 from xai_core.report.summary import frame
 
@@ -81,6 +82,36 @@ def test_degenerate_runs_give_sentences_and_no_nan(make_record, means, images):
         assert "nothing to compare" in text
     elif images < 6:
         assert "no difference can reach p < 0.05" in text
+
+
+def test_tables_and_charts_agree_on_ranks_and_ties(make_record):
+    """CAM is Grad-CAM but for rounding, and is not defined on every net."""
+    generator = np.random.default_rng(0)
+    records = []
+    for image in range(12):
+        for net in ("squeezenet1_0", "vgg19"):
+            p = generator.random(3)
+            values = {"grad_cam": p[0], "backprop": p[1], "edges": p[2]}
+            if net == "squeezenet1_0":
+                values["cam"] = p[0] + 1e-9 * generator.normal()
+            records += [
+                make_record(v, net=net, method=m, image_id=image, sample=f"{image}")
+                for m, v in values.items()
+            ]
+    text = render(records, titles={m: m for m in ("grad_cam", "backprop", "edges", "cam")})
+    chart = ranks.ranking(frame(records))
+    assert chart.ranks["cam"] == chart.ranks["grad_cam"]
+    section = text.split("### Does another draw")[1].split("###")[0]
+    shown = {row[0]: row[2] for name in chart.ranks.index for row in rows(section, name)}
+    assert shown == {method: f"{rank:.2f}" for method, rank in chart.ranks.items()}
+    assert rows(text, "cam")[0][-1] == "1.0000"  # against Grad-CAM: no difference but rounding
+
+
+def test_few_images_are_warned_of(make_record):
+    for images, warned in ((19, True), (20, False)):
+        few = summary(grid(make_record, {"grad_cam": 0.3, "cam": 0.4}, images=images))
+        for text in (markdown.render(few), terminal.render(few), compare.render(few, few)):
+            assert ("Only 19 images: below 20 the 95 % intervals are too" in text) == warned
 
 
 def test_the_order_of_records_does_not_matter(make_record):

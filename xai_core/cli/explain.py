@@ -7,8 +7,9 @@ import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xai_core.errors import BadInput
-from xai_core.types import ORIGINAL
+from xai_core.errors import BadInput, Unsupported
+from xai_core.files import file_name, printable
+from xai_core.types import LARGEST_SIZE, ORIGINAL, is_size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from xai_core.types import Image, Net
 
 SHEET = "contact-sheet.png"
+MOST_DIGITS = 18
+"""Of an index; Python refuses to read numbers of thousands."""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -40,35 +43,46 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     option(
         "--weights",
         metavar="WHERE",
-        help=("imagenet[:V2], scenes, random[:SEED] or a state_dict file (imagenet)"),
+        help="[NET=]imagenet[:V2], scenes, random[:SEED] or a state_dict file (imagenet)",
     )
-    option("--size", default="224", metavar="SIZE", help="original, or N for NxN pixels (224)")
-    option("--out", type=Path, metavar="DIR", help="folder to write to (IMAGE-NET, here)")
+    option(
+        "--size",
+        default="224",
+        metavar="SIZE",
+        help=f"original, or N for NxN pixels, at most {LARGEST_SIZE} (224)",
+    )
+    option(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder to write to (IMAGE-NET, here; IMAGE with its ending)",
+    )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Compute the maps, write them, and say what was explained."""
-    from xai_core.data.images import decode
+    from xai_core.data.images import decode, read_image
     from xai_core.nets import get_spec, load_net
 
     path: Path = arguments.image
     size = _size(arguments.size)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"{path} can't be read: {error.strerror}") from error
-    image = decode(content, str(path), upright=True)
-    net = load_net(get_spec(arguments.net), arguments.weights)
-    folder = arguments.out or Path(f"{path.stem}-{net.id}")
+    image = decode(read_image(path), str(path), upright=True)
+    spec = get_spec(arguments.net)
+    # As pytest bench takes it, and as messages about weights advise.
+    where = arguments.weights and arguments.weights.removeprefix(f"{spec.id}=")
+    net = load_net(spec, where)
+    folder = arguments.out or Path(f"{path.name}-{file_name(net.id)}")
     for line in explain(image, net, arguments.category, size, folder, path.name):
-        print(line)
+        print(printable(line))
 
 
 def explain(
     image: Image, net: Net, category: str | None, size: str, folder: Path, name: str
 ) -> list[str]:
     """Write maps and contact sheet; the result says in lines what was explained and written.
+
+    Those of an earlier picture, class or size in the folder are removed, which a line says.
 
     Args:
         image: uint8 RGB, (H, W, 3).
@@ -82,17 +96,18 @@ def explain(
         BadInput: the class is not one of the net's, or the net can't take the image.
     """
     from xai_core.engine import FusedEngine
-    from xai_core.methods import METHODS
+    from xai_core.methods import DEFAULT_METHODS, METHODS
     from xai_core.nets.preprocess import preprocess
     from xai_core.report import contact_sheet, maps
     from xai_core.report.charts.chart import save
 
-    methods = [METHODS.get(m) for m in METHODS if not METHODS.get(m).baseline]
+    methods = [METHODS.get(m) for m in DEFAULT_METHODS if not METHODS.get(m).baseline]
     pixels = preprocess(image, size, net)
     wanted = () if category is None else candidates(category, net)
     result = FusedEngine()(net, pixels, [wanted], methods)
     found = {m.id: result.maps[m.id][0].numpy() for m in methods if m.id in result.maps}
     titles = {m.id: m.title for m in methods}
+    replaced = maps.remove(folder, [m.id for m in methods])
     for method, values in found.items():
         maps.write(folder, method, values, image)
     explained, facts = _facts(net, result.logits[0], int(result.targets[0]))
@@ -100,12 +115,13 @@ def explain(
         image,
         {titles[method]: values for method, values in found.items()},
         {titles[m]: why for m, why in {**result.refused, **result.failed}.items()},
-        f"{name}: why {explained}?",
+        f"{printable(name)}: why {printable(explained)}?",
         f"{facts} Size {size}.",
     )
     save(figure, folder / SHEET)
     missing = [f"no {titles[m]}: {why}" for m, why in {**result.refused, **result.failed}.items()]
-    return [f"{explained}. {facts}", *missing, f"contact sheet: {folder / SHEET}"]
+    earlier = [f"the maps that were in {folder} are replaced"] if replaced else []
+    return [f"{explained}. {facts}", *missing, *earlier, f"contact sheet: {folder / SHEET}"]
 
 
 def candidates(category: str, net: Net) -> tuple[int, ...]:
@@ -117,20 +133,25 @@ def candidates(category: str, net: Net) -> tuple[int, ...]:
     Raises:
         BadInput: none of these.
     """
-    from xai_core.data.classes import coco_to_imagenet
+    from xai_core.data.classes import ClassMap, coco_to_imagenet
 
     if category.isdecimal():
+        if len(category) > MOST_DIGITS:
+            raise BadInput(f"{net.id} has no output {category[:MOST_DIGITS]}...")
         return (int(category),)
     names = [n.casefold() for n in net.class_names or ()]
     found = tuple(i for i, n in enumerate(names) if n == category.casefold())
     if found:
         return found
-    classes = coco_to_imagenet().classes if len(names) == 1000 else {}
-    if classes.get(category.casefold()):
-        return classes[category.casefold()]
+    table = coco_to_imagenet() if len(names) == 1000 else ClassMap({})
+    if category.casefold() in table.classes:
+        try:
+            return table.indices(category.casefold())
+        except Unsupported as error:
+            raise BadInput(f"{net.id} knows no class {category!r}: {error}") from None
     if not names:
         raise BadInput(f"{net.id} has no class names: give --class as an index")
-    near = difflib.get_close_matches(category.casefold(), {*names, *classes}, n=3)
+    near = difflib.get_close_matches(category.casefold(), {*names, *table.mapped}, n=3)
     hint = f"; near: {', '.join(near)}" if near else ""
     raise BadInput(f"{net.id} knows no class {category!r}{hint}")
 
@@ -152,6 +173,9 @@ def _facts(net: Net, logits: Tensor, target: int) -> tuple[str, str]:
 
 
 def _size(text: str) -> str:
-    if text != ORIGINAL and not (text.isdecimal() and int(text) > 0):
-        raise BadInput(f"--size {text!r} must be {ORIGINAL}, or a number of pixels such as 224")
+    if not is_size(text):
+        raise BadInput(
+            f"--size {text!r} must be {ORIGINAL}, or a number of pixels such as 224, at most "
+            f"{LARGEST_SIZE}"
+        )
     return text

@@ -10,19 +10,26 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import UNSET, Raw, Struct
 
-from xai_core.errors import DataMissing
+from xai_core.data.reading import read
+from xai_core.errors import BadInput, DataMissing, first_line
 
 PREFERRED = "instances_train2017.json"
 """The study's annotation file: taken where a folder has several."""
 
 PARTS = ("images", "annotations", "categories")
+
+MAX_BYTES = 8 << 30
+"""Annotation files beyond it are refused unread."""
+
+CROWD = {b"1": True, b"true": True, b'"1"': True, b"0": False, b"false": False, b'"0"': False}
+"""What ``iscrowd`` may be; some tools write it as a string."""
 
 Json = dict[str, Any]
 _Head = TypeVar("_Head", bound=Struct)
@@ -32,6 +39,7 @@ class _File(Struct, gc=False):
     images: list[Raw]
     annotations: list[Raw]
     categories: list[Raw]
+    left_out: Any = UNSET
 
 
 class _Image(Struct, gc=False):
@@ -46,7 +54,7 @@ class _Category(Struct, gc=False):
 class _Annotation(Struct, gc=False):
     image_id: Any = UNSET
     category_id: Any = UNSET
-    iscrowd: Any = 0
+    iscrowd: Raw = Raw(b"0")
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,7 @@ class Annotations:
         objects: annotations of each (image id, category name), in the file's order; those of
             unknown images and categories are left out.
         crowds: the (image id, category name) that have nothing but crowds.
+        left_out: category name to the number of those in the file that this one is a part of.
         all_categories: the entries of all categories.
     """
 
@@ -67,23 +76,44 @@ class Annotations:
     objects: Mapping[tuple[int, str], Sequence[Raw]]
     crowds: frozenset[tuple[int, str]]
     all_categories: Sequence[Raw]
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def image(self, image_id: int) -> Json:
-        """The entry of an image."""
-        return _parsed(self.images[image_id])
+        """The entry of an image; raises `BadInput` if it can't be read."""
+        return _parsed(self.images[image_id], f"the entry of image {image_id}")
 
     def of(self, image_id: int, category: str) -> list[Json]:
-        """The annotations of a category in an image, crowds included."""
-        return [_parsed(entry) for entry in self.objects[image_id, category]]
+        """The annotations of a category in an image, crowds included.
 
-    def subset(self, wanted: set[tuple[int, str]]) -> bytes:
-        """An annotation file of these (image id, category name) alone."""
+        Raises:
+            BadInput: one of them can't be read.
+        """
+        found = []
+        for number, entry in enumerate(self.objects[image_id, category], 1):
+            where = f"annotation {number} of {category!r} in image {image_id}"
+            annotation = _parsed(entry, where)
+            crowd = annotation.get("iscrowd", 0)
+            if crowd not in (0, 1, None, "0", "1"):
+                raise BadInput(f"{where} has an iscrowd that is neither 0 nor 1")
+            found.append(annotation)
+        return found
+
+    def subset(
+        self, wanted: set[tuple[int, str]], left_out: Mapping[str, int] | None = None
+    ) -> bytes:
+        """An annotation file of these (image id, category name) alone.
+
+        Args:
+            wanted: which.
+            left_out: see `Annotations`; None for that of this file.
+        """
         ids = sorted({image_id for image_id, _ in wanted})
         return msgspec.json.encode(
             {
                 "images": [self.images[image_id] for image_id in ids],
                 "annotations": [entry for key in sorted(wanted) for entry in self.objects[key]],
                 "categories": self.all_categories,
+                "left_out": dict(self.left_out if left_out is None else left_out),
             }
         )
 
@@ -122,11 +152,12 @@ def load_annotations(path: Path) -> Annotations:
         DataMissing: it can't be read, or is not in COCO's instances format.
     """
     try:
-        return parse(path.read_bytes())
+        return parse(read(path, MAX_BYTES))
     except Flaw as flaw:
         raise DataMissing(f"{path} is not in COCO's format: it {flaw}") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise DataMissing(f"{path} can't be read as COCO annotations: {error}") from error
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise DataMissing(f"{path} can't be read as COCO annotations: {reason}") from error
 
 
 class Flaw(Exception):
@@ -167,10 +198,17 @@ def parse(content: bytes) -> Annotations:
         name = categories.get(_whole("annotations", "category_id", head.category_id))
         if name is not None and image_id in images:
             objects[image_id, name].append(entry)
-            if not head.iscrowd:
+            if not CROWD.get(bytes(head.iscrowd), False):
                 not_only_crowds.add((image_id, name))
     crowds = frozenset(objects.keys() - not_only_crowds)
-    return Annotations(images, categories, dict(objects), crowds, file.categories)
+    return Annotations(
+        images, categories, dict(objects), crowds, file.categories, _counts(file.left_out)
+    )
+
+
+def _counts(value: object) -> dict[str, int]:
+    found = value if isinstance(value, dict) else {}
+    return {name: n for name, n in found.items() if type(n) is int}
 
 
 _FILE = msgspec.json.Decoder(_File)
@@ -182,8 +220,9 @@ _ANNOTATION = msgspec.json.Decoder(_Annotation)
 def _decode(decoder: msgspec.json.Decoder[_Head], content: bytes | Raw) -> _Head:
     try:
         return decoder.decode(content)
-    except msgspec.ValidationError:
-        raise Flaw(f"needs the lists {', '.join(PARTS)}, of objects") from None
+    except (msgspec.ValidationError, UnicodeDecodeError) as error:
+        needs = f"needs the lists {', '.join(PARTS)}, of objects"
+        raise Flaw(f"{needs}: {first_line(error)}") from None
 
 
 def _whole(part: str, key: str, value: object) -> int:
@@ -202,6 +241,9 @@ def _check_unique(part: str, entries: Sequence[Raw], by_id: Mapping[int, object]
     raise Flaw(f"has {times} {part} with the id {found}")
 
 
-def _parsed(entry: Raw) -> Json:
-    content: Json = msgspec.json.decode(entry)
+def _parsed(entry: Raw, where: str) -> Json:
+    try:
+        content: Json = msgspec.json.decode(entry)
+    except (ValueError, RecursionError) as error:  # msgspec's own errors are ValueErrors
+        raise BadInput(f"{where} can't be read: {first_line(error)}") from error
     return content

@@ -13,7 +13,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 from xai_core.data.classes import ClassMap
+from xai_core.data.reading import read
 from xai_core.errors import BadInput, DataMissing
+
+MAX_BYTES = 16 << 20
+"""Larger files are refused unread."""
 
 FORM = '{"category name": 3, "another": [4, 5]}'
 
@@ -27,7 +31,7 @@ def load_class_map(path: Path) -> ClassMap:
     """
     where = f"the class map {path}"
     try:
-        content = json.loads(path.read_bytes(), object_pairs_hook=_Pairs)
+        content = json.loads(read(path, MAX_BYTES), object_pairs_hook=_Pairs)
     except FileNotFoundError as error:
         raise DataMissing(f"no class map at {path}") from error
     except (OSError, ValueError, RecursionError) as error:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
@@ -17,13 +19,17 @@ import numpy as np
 
 from xai_core.data.annotations import Annotations
 from xai_core.data.classes import ClassMap
-from xai_core.data.images import MAX_PIXELS, decode
+from xai_core.data.images import MAX_PIXELS, decode, read_image
 from xai_core.data.segmentation import rasterise
 from xai_core.errors import BadInput
 from xai_core.types import Sample
 
 if TYPE_CHECKING:
     from xai_core.types import Image, Mask
+
+
+LONGEST_PART, LONGEST_PATH = 255, 2000
+"""Bytes of a file's name, and of the path to it within the folder: what file systems take."""
 
 
 class CocoDataSet:
@@ -55,10 +61,40 @@ class CocoDataSet:
         found = sorted(key for key in there if key[1] in indices)
         return [Sample(image_id, name, indices[name]) for image_id, name in found]
 
+    def crowds(self) -> dict[str, int]:
+        """Category to the number of its images that are left out: all annotations are crowds."""
+        mapped = set(self._class_map.mapped)
+        found = Counter(name for _, name in self.annotations.crowds if name in mapped)
+        return dict(sorted(found.items())) or dict(self.annotations.left_out)
+
+    def why_none(self, category: str | None = None) -> str:
+        """Why there is no sample of a category, or none at all, in one sentence; empty if there is.
+
+        Args:
+            category: name; None for all that the class map has.
+        """
+        mapped, known = set(self._class_map.mapped), set(self.annotations.categories.values())
+        wanted = mapped & known if category is None else {category} & mapped & known
+        if any(sample.category in wanted for sample in self.samples()):
+            return ""
+        if not known:
+            return "it lists no categories"
+        if not wanted:
+            there, table = _named(known), self._class_map.source or "the table in docs/classes.md"
+            return (
+                f"none of its categories ({there}) is in {table}, whose names are compared letter "
+                "by letter; --class-map says which outputs of the net mean others"
+            )
+        if any(name in wanted for _, name in self.annotations.crowds):
+            return (
+                f"all annotations of {_named(wanted)} have iscrowd 1: they mark crowds, no object"
+            )
+        return f"no image has an annotation of {_named(wanted)}"
+
     def image(self, sample: Sample) -> Image:
         """See `DataSet`. Greyscale, palette, CMYK and 16-bit files become RGB."""
         path = self.path(sample)
-        return decode(_read(path), path.name, self.shape(sample))
+        return decode(read_image(path), path.name, self.shape(sample))
 
     def path(self, sample: Sample) -> Path:
         """The file of its image.
@@ -71,6 +107,15 @@ class CocoDataSet:
             raise BadInput(f"image {sample.image_id} has no file_name in the annotations")
         if not name.isprintable():
             raise BadInput(f"file_name {name!r} of image {sample.image_id} is no name of a file")
+        try:
+            parts = [len(os.fsencode(part)) for part in PurePath(name).parts]
+        except UnicodeEncodeError as error:
+            raise BadInput(
+                f"file_name {name[:40]!r} of image {sample.image_id} can't be written in "
+                f"{error.encoding}, the encoding of this system's file names"
+            ) from error
+        if max(parts, default=0) > LONGEST_PART or sum(parts) + len(parts) > LONGEST_PATH:
+            raise BadInput(f"file_name {name[:40]!r}... of image {sample.image_id} is too long")
         # Only the name is from outside: links that the user has put into the folder are followed.
         if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
             raise BadInput(f"file_name {name!r} leaves the image folder; it was not read")
@@ -88,15 +133,21 @@ class CocoDataSet:
 
     def fingerprint(self, sample: Sample) -> str:
         """See `DataSet`."""
-        digest = hashlib.sha256(_read(self.path(sample)))
+        digest = hashlib.sha256(read_image(self.path(sample)))
         annotations = self.annotations.of(sample.image_id, sample.category)
         digest.update(json.dumps(annotations, sort_keys=True).encode())
         digest.update(repr(sample).encode())
         return digest.hexdigest()
 
-    def subset(self, samples: Iterable[Sample]) -> bytes:
-        """The part of the annotation file that these samples need, in the same format."""
-        return self.annotations.subset({(sample.image_id, sample.category) for sample in samples})
+    def subset(self, samples: Iterable[Sample], left_out: Mapping[str, int] | None = None) -> bytes:
+        """The part of the annotation file that these samples need, in the same format.
+
+        Args:
+            samples: which.
+            left_out: see `Annotations`; None for that of this data set.
+        """
+        wanted = {(sample.image_id, sample.category) for sample in samples}
+        return self.annotations.subset(wanted, left_out)
 
     def shape(self, sample: Sample) -> tuple[int, int]:
         """(height, width) of its image.
@@ -116,8 +167,6 @@ class CocoDataSet:
         return height, width
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"image {path.name} can't be read: {error.strerror}") from error
+def _named(categories: Iterable[str], most: int = 12) -> str:
+    names = sorted(categories)
+    return ", ".join(names[:most] + ["..."] * (len(names) > most))

@@ -5,25 +5,26 @@ Nothing takes its place before it is complete and checked, so that what is in pl
 
 from __future__ import annotations
 
+import errno
 import shutil
 import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from tempfile import TemporaryDirectory
 
 import pooch
-from filelock import FileLock
 from tqdm import tqdm
 
 from xai_core.data.annotations import PREFERRED
 from xai_core.data.coco import CocoDataSet
 from xai_core.data.fetch import fetch, size_of
 from xai_core.data.images import decode
+from xai_core.data.lock import alone
 from xai_core.data.site import ARCHIVE, Site
-from xai_core.errors import BadInput, DataMissing
+from xai_core.errors import BadInput, DataMissing, first_line
 from xai_core.types import Sample
 
 MEMBER = f"annotations/{PREFERRED}"
@@ -57,7 +58,7 @@ def fetch_annotations(folder: Path, site: Site, say: Callable[[str], object]) ->
     try:
         for name in ("annotations", IMAGES):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".download.lock"):  # two downloads would write to one file
+        with alone(folder, site.patience, say):  # two downloads would write to one file
             if not target.is_file():
                 archive = _fetch_archive(target.parent, site, say)
                 say(f"unpacking {target}")
@@ -91,43 +92,78 @@ def fetch_images(
         try:
             if not data.path(sample).is_file():
                 missing.append(sample)
-        except BadInput as error:
-            failed[f"image {sample.image_id}"] = str(error)
+        except (BadInput, OSError) as error:
+            failed[f"image {sample.image_id}"] = _said(error)
     if not missing:
         return failed
     say(f"downloading {len(missing)} of {len(wanted)} images from {site.url} to {data.folder}")
     try:
         data.folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".download-", dir=data.folder) as parts:
-            return failed | _fetch_all(data, missing, site, Path(parts))
+        # After Ctrl-C what still comes is thrown away with the folder.
+        with TemporaryDirectory(
+            prefix=".download-", dir=data.folder, ignore_cleanup_errors=True
+        ) as parts:
+            found = _fetch_all(data, missing, site, Path(parts))
     except OSError as error:
         raise DataMissing(f"{data.folder} can't be written: {error.strerror or error}") from error
+    if len(failed) + len(found) == len(wanted):
+        raise DataMissing(f"no image can be had: {next(iter(found.values()))}")
+    return failed | found
 
 
 def _fetch_all(
     data: CocoDataSet, samples: Sequence[Sample], site: Site, parts: Path
 ) -> dict[str, str]:
-    failed: dict[str, str] = {}
+    """File names to reasons of those that can't be had; given up if none of the first can."""
+    waiting: SimpleQueue[Sample] = SimpleQueue()
+    done: SimpleQueue[tuple[Sample, Exception | None]] = SimpleQueue()
     given_up = threading.Event()
-    with (
-        ThreadPoolExecutor(AT_ONCE) as pool,
-        tqdm(total=len(samples), unit="image", disable=None) as bar,
-    ):
-        jobs = {pool.submit(_fetch_image, data, s, site, parts, given_up): s for s in samples}
+
+    def work() -> None:
+        while not given_up.is_set():
+            try:
+                sample = waiting.get_nowait()
+            except Empty:
+                return
+            try:
+                _fetch_image(data, sample, site, parts, given_up)
+            except Exception as error:
+                done.put((sample, error))
+            else:
+                done.put((sample, None))
+
+    for sample in samples:
+        waiting.put(sample)
+    for _ in range(min(AT_ONCE, len(samples))):
+        # Nobody waits for a daemon: Ctrl-C ends the process while a server is being waited for.
+        threading.Thread(target=work, daemon=True).start()
+    reasons: dict[str, str] = {}
+    with tqdm(total=len(samples), unit="image", disable=None) as bar:
         try:
-            for done, job in enumerate(as_completed(jobs), 1):
-                try:
-                    job.result()
-                except (DataMissing, BadInput) as error:
-                    failed[data.path(jobs[job]).name] = str(error)
-                    if len(failed) == done == min(AT_ONCE, len(samples)):
-                        raise DataMissing(f"no image can be had: {error}") from error
+            for count in range(1, len(samples) + 1):
+                sample, error = done.get()
+                if error is not None:
+                    if not _is_of_one_image(error):
+                        raise error
+                    reasons[data.path(sample).name] = _said(error)
+                    if len(reasons) == count == AT_ONCE:
+                        rest = {data.path(sample).name for sample in samples} - reasons.keys()
+                        return reasons | dict.fromkeys(rest, f"given up: {_said(error)}")
                 bar.update()
-        except BaseException:
+        finally:
             given_up.set()
-            pool.shutdown(cancel_futures=True)
-            raise
-    return failed
+    return reasons
+
+
+def _is_of_one_image(error: Exception) -> bool:
+    """Whether others may come all the same; a full disk, say, is met by all."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
+    return isinstance(error, DataMissing | BadInput | ValueError)
+
+
+def _said(error: Exception) -> str:
+    return getattr(error, "strerror", None) or first_line(error)
 
 
 def _fetch_image(

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urljoin
 
 import requests
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from xai_core.data.site import Patience, check_host
-from xai_core.errors import DataMissing
+from xai_core.errors import DataMissing, first_line
 
 BLOCK = 1 << 16  # bytes
 PROGRESS = 1 << 20
 """Bytes that make an attempt worth another: a server that sends drops doesn't hold us for ever."""
 REDIRECTS = 5
+STRONG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]*"')
+"""An ETag; a weak one does not promise the same bytes."""
 
 
 class _Again(Exception):
@@ -58,10 +63,12 @@ def fetch(
         before = size_of(file)
         try:
             advance(0)
-            _go_on(url, file, hosts, patience.timeout, most, advance)
+            _go_on(url, file, hosts, patience, most, advance)
             _version(file).unlink(missing_ok=True)
             return
-        except (requests.RequestException, _Again) as error:
+        except (requests.exceptions.InvalidURL, UnicodeError) as error:
+            raise DataMissing(f"{url} can't be downloaded: {first_line(error)}") from error
+        except (requests.RequestException, HTTPError, _Again) as error:
             left = patience.attempts if size_of(file) >= before + PROGRESS else left - 1
             if left <= 0:
                 raise DataMissing(f"{url} can't be downloaded: {_reason(error)}") from error
@@ -73,23 +80,23 @@ def _go_on(
     url: str,
     file: Path,
     hosts: frozenset[str],
-    timeout: float,
+    patience: Patience,
     most: int,
     advance: Callable[[int], object],
 ) -> None:
     size, version = size_of(file), _version(file)
     headers = {"Accept-Encoding": "identity"}
-    if size and version.exists():
-        headers |= {"Range": f"bytes={size}-", "If-Range": version.read_text("utf-8")}
-    with _get(url, headers, hosts, timeout) as answer:
+    if size and (tag := _tag(version)):
+        headers |= {"Range": f"bytes={size}-", "If-Range": tag}
+    with _get(url, headers, hosts, patience.timeout) as answer:
         if answer.status_code == 416:  # nothing after what is there
             if answer.headers.get("Content-Range") == f"bytes */{size}":
                 return
-            version.unlink()  # begin anew
+            version.unlink(missing_ok=True)  # begin anew
             raise _Again("the file has become another one")
         goes_on = answer.status_code == 206
         if goes_on and not answer.headers.get("Content-Range", "").startswith(f"bytes {size}-"):
-            version.unlink()  # begin anew
+            version.unlink(missing_ok=True)  # begin anew
             raise _Again("the server sent another part than was asked for")
         if not goes_on:
             advance(-size)
@@ -97,15 +104,27 @@ def _go_on(
             file.unlink(missing_ok=True)
             version.unlink(missing_ok=True)
             tag = answer.headers.get("ETag", "")
-            if tag.startswith('"'):  # a weak one does not promise the same bytes
+            if STRONG.fullmatch(tag):
                 version.write_text(tag, "utf-8")
         with file.open("ab") as out:
-            for block in answer.iter_content(BLOCK):
+            for block in _blocks(answer, patience):
                 size += len(block)
                 if size > most:
                     raise DataMissing(f"{url} sends more than {most:,} bytes; it was given up")
                 out.write(block)
                 advance(len(block))
+
+
+def _blocks(answer: requests.Response, patience: Patience) -> Iterator[bytes]:
+    """What comes, as it comes: a full block of a slow server may take hours."""
+    begun, came = time.monotonic(), 0
+    while block := answer.raw.read1(BLOCK, decode_content=False):
+        yield block
+        came += len(block)
+        if (passed := time.monotonic() - begun) >= patience.timeout:
+            if came < patience.rate * passed:
+                raise _Again(f"the server sends less than {patience.rate:,.0f} bytes a second")
+            begun, came = time.monotonic(), 0
 
 
 def _get(
@@ -114,13 +133,20 @@ def _get(
     target = url
     for _ in range(REDIRECTS):
         check_host(target, hosts)
-        answer = requests.get(
-            target, headers=headers, timeout=timeout, stream=True, allow_redirects=False
-        )
-        if answer.is_redirect:
-            target = urljoin(target, answer.headers["Location"])
-            answer.close()
-            continue
+        try:
+            answer = requests.get(
+                target, headers=headers, timeout=timeout, stream=True, allow_redirects=False
+            )
+            if answer.is_redirect:
+                answer.close()
+                target = urljoin(target, answer.headers["Location"])
+                continue
+        except requests.RequestException:
+            raise
+        except ValueError as error:  # requests looks at the Location as well
+            raise DataMissing(
+                f"{url} can't be downloaded: it is redirected to no address ({error})"
+            ) from error
         if answer.ok or (answer.status_code == 416 and "Range" in headers):
             return answer
         answer.close()
@@ -141,11 +167,19 @@ def _version(file: Path) -> Path:
     return file.with_name(f"{file.name}.etag")
 
 
+def _tag(version: Path) -> str:
+    """The noted version; empty where none, or no whole one, is noted."""
+    with suppress(OSError, ValueError):
+        tag = version.read_text("utf-8")
+        return tag if STRONG.fullmatch(tag) else ""
+    return ""
+
+
 def _reason(error: Exception) -> str:
     """For users: requests' own messages are mostly names of classes."""
     if isinstance(error, _Again):
         return str(error)
-    if isinstance(error, requests.Timeout) or "timed out" in str(error):
+    if isinstance(error, requests.Timeout | ReadTimeoutError) or "timed out" in str(error):
         return "the server does not answer"
     if "NewConnectionError" in repr(error) or "NameResolutionError" in repr(error):
         return "no connection; is there a network?"

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from xai_core.data.annotations import Flaw, load_annotations, parse
+from xai_core.data.annotations import MAX_BYTES, Flaw, load_annotations, parse
 from xai_core.data.classes import ClassMap
 from xai_core.data.coco import CocoDataSet
-from xai_core.data.select import Selection, select
+from xai_core.data.reading import read
+from xai_core.data.select import Selection, chosen_classes, select
 from xai_core.errors import DataMissing, UnknownChoice
-from xai_core.files import write_atomically
+from xai_core.files import printable, write_atomically
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the same selection would choose other samples, or keep them in another way."""
 
 RACY = 2.0  # seconds
@@ -43,31 +45,55 @@ def chosen(
         UnknownChoice: the file has no such class or image.
         Unsupported: a class has no counterpart.
     """
-    name = annotations.stem
-    classes = sorted((k, list(v)) for k, v in class_map.classes.items())
-    what = [FORMAT, _sha256(annotations, kept), asdict(selection), classes]
-    path = kept / f"{hashlib.sha256(json.dumps(what).encode()).hexdigest()}.json"
+    name = printable(annotations.stem)
+    mapped = sorted((k, list(v)) for k, v in class_map.classes.items())
+    what = [FORMAT, _sha256(annotations, kept), asdict(selection), mapped]
+    key = hashlib.sha256(json.dumps(what).encode()).hexdigest()
+    path = kept / f"{key}.selection"
     with suppress(OSError, ValueError, RecursionError, Flaw, UnknownChoice):  # damaged: made again
-        return CocoDataSet(name, parse(path.read_bytes()), images, class_map)
+        checksum, _, part = read(path, MAX_BYTES).partition(b"\n")
+        if checksum == _checksum(key, part):
+            return CocoDataSet(name, parse(part), images, class_map)
     whole = CocoDataSet(name, load_annotations(annotations), images, class_map)
-    part = whole.subset(select(whole, selection, class_map))
-    _keep(path, part)
+    for category in (None, *(set(selection.classes) & set(class_map.mapped))):
+        known = category is None or category in whole.annotations.categories.values()
+        if known and (reason := whole.why_none(category)):
+            raise DataMissing(f"{annotations} has no sample: {reason}")
+    samples, crowds = select(whole, selection, class_map), whole.crowds()
+    there = sorted({sample.category for sample in whole.samples()} | crowds.keys())
+    classes = chosen_classes(selection.classes, there)
+    part = whole.subset(samples, {c: n for c, n in crowds.items() if c in classes})
+    _keep(path, _checksum(key, part) + b"\n" + part)
     return CocoDataSet(name, parse(part), images, class_map)
 
 
+def _checksum(key: str, part: bytes) -> bytes:
+    """Of what is kept, and of what it was chosen by."""
+    return hashlib.sha256(key.encode() + part).hexdigest().encode()
+
+
 def _sha256(file: Path, kept: Path) -> str:
-    """Of the file's content; computed again when its size or time of change is another one."""
+    """Of the file's content; computed again when anything says that it may be another one.
+
+    A file that takes the place of another may have its size and time of change (``cp -p``, an
+    archive), but not its inode and the time at which that was changed, which nobody can set.
+    """
     try:
         status = file.stat()
         state = [str(file.resolve()), status.st_size, status.st_mtime_ns]
+        state += [status.st_ctime_ns, status.st_ino, status.st_dev]
         note = kept / f"sha256-{hashlib.sha256(json.dumps(state).encode()).hexdigest()}.txt"
-        with suppress(OSError):
-            return note.read_text("ascii")
+        with suppress(OSError, ValueError):
+            known = note.read_text("ascii")
+            if re.fullmatch("[0-9a-f]{64}", known):
+                return known
         with file.open("rb") as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError as error:
         raise DataMissing(f"{file} can't be read: {error.strerror}") from error
-    if time.time() - status.st_mtime > RACY:  # else it may change again at the same time
+    if (
+        time.time() - max(status.st_mtime, status.st_ctime) > RACY
+    ):  # else it may change again at the same time
         _keep(note, digest.encode())
     return digest
 

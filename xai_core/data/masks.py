@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from xai_core.errors import BadInput
 
@@ -21,7 +22,11 @@ def resize_mask(mask: Mask, height: int, width: int) -> Mask:
         mask: (H, W).
         height: rows of the result.
         width: columns of the result.
+
+    Raises:
+        BadInput: the mask is no image of one channel, or is neither bool nor of 0 and 1.
     """
+    mask = as_bool(mask)
     rows = ((np.arange(height) + 0.5) * mask.shape[0] / height).astype(np.intp)
     columns = ((np.arange(width) + 0.5) * mask.shape[1] / width).astype(np.intp)
     return mask[np.ix_(rows, columns)]
@@ -38,8 +43,9 @@ def dilate(mask: Mask, dilation: float) -> Mask:
         dilation: share of the area to add, >= 0; 0 returns the mask as it is.
 
     Raises:
-        BadInput: the mask is empty.
+        BadInput: the mask is empty, or is neither bool nor of 0 and 1.
     """
+    mask = as_bool(mask)
     area = int(mask.sum())
     if area == 0:
         raise BadInput("the mask has no pixel at this size")
@@ -61,6 +67,22 @@ def dilate(mask: Mask, dilation: float) -> Mask:
                 dilated[part] = squared <= farthest
                 return dilated
         margin *= 2
+
+
+def as_bool(mask: npt.NDArray[Any]) -> Mask:
+    """A mask of 0 and 1 of any type as bool; a plug-in may give it so.
+
+    Raises:
+        BadInput: it has other values (255, a class index, a probability), or another shape.
+    """
+    mask = np.asarray(mask)
+    if mask.ndim != 2:
+        raise BadInput(f"the mask has the shape {mask.shape}, not (height, width)")
+    if mask.dtype == np.bool_:
+        return mask
+    if mask.dtype.kind not in "iuf" or not ((mask == 0) | (mask == 1)).all():
+        raise BadInput(f"the mask must be bool, or 0 and 1; it has other values ({mask.dtype})")
+    return mask.astype(np.bool_)
 
 
 def _squared_distances(mask: Mask) -> np.ndarray[Any, np.dtype[np.float32]]:

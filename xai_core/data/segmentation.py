@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pycocotools import mask as rle
 
-from xai_core.errors import BadInput
+from xai_core.errors import BadInput, first_line
 
 if TYPE_CHECKING:
     from xai_core.types import Mask
@@ -39,24 +39,39 @@ def rasterise(annotation: Mapping[str, Any], height: int, width: int) -> Mask:
             encoded = rle.merge(
                 rle.frPyObjects(_polygons(segmentation, height, width), height, width)
             )
-        elif list(segmentation["size"]) != [height, width]:
-            raise ValueError(f"its size is {segmentation['size']}, the image's {[height, width]}")
         else:
-            counts = segmentation["counts"]
-            runs = _decompress(counts) if isinstance(counts, str) else counts
-            _check_runs(runs, height, width)
+            runs = _runs(segmentation, height, width)
             encoded = rle.frPyObjects({"size": [height, width], "counts": runs}, height, width)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools' own, with numpy 2
             mask = rle.decode(encoded)
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError, MemoryError) as error:
-        raise BadInput(f"{where} has a segmentation that can't be read: {error}") from error
+    except (ArithmeticError, TypeError, ValueError, MemoryError) as error:
+        reason = first_line(error)
+        raise BadInput(f"{where} has a segmentation that can't be read: {reason}") from error
     return np.asarray(mask, dtype=np.bool_)
 
 
+FORMS = (
+    "COCO has a list of polygons [[x1, y1, x2, y2, ...], ...] or run lengths "
+    '{"size": [height, width], "counts": ...}'
+)
+
+
 def _polygons(segmentation: Sequence[Any], height: int, width: int) -> list[list[float]]:
+    for polygon in segmentation:
+        if isinstance(polygon, dict):
+            raise ValueError(f"a list holds an object, such as run lengths in a list; {FORMS}")
+        if not isinstance(polygon, list):
+            raise ValueError(f"it is a flat list, one level of brackets too few; {FORMS}")
+        if any(isinstance(x, list) for x in polygon):
+            raise ValueError(
+                f"its numbers are nested too deeply, as points [x, y] or polygons in one list "
+                f"more; {FORMS}"
+            )
+        if not all(x is None or type(x) in (int, float) for x in polygon):
+            raise ValueError(f"a polygon has a coordinate that is no number; {FORMS}")
     # null stands for a number that JSON doesn't have: NaN, infinity.
-    polygons = [[math.nan if x is None else float(x) for x in xs] for xs in segmentation]
+    polygons = [[math.nan if x is None else _float(x) for x in xs] for xs in segmentation]
     # pycocotools takes a polygon of four numbers for a box.
     if any(len(polygon) < 6 or len(polygon) % 2 for polygon in polygons):
         raise ValueError("a polygon needs three points or more, each with x and y")
@@ -72,14 +87,45 @@ def _polygons(segmentation: Sequence[Any], height: int, width: int) -> list[list
     return polygons
 
 
+def _float(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError:  # a whole number of hundreds of digits
+        return math.inf
+
+
+def _runs(segmentation: object, height: int, width: int) -> list[int]:
+    if not isinstance(segmentation, dict) or "counts" not in segmentation:
+        raise ValueError(f"it is neither polygons nor run lengths; {FORMS}")
+    if (size := segmentation.get("size")) is None:
+        raise ValueError(f"its run lengths come without their size; {FORMS}")
+    if size != [height, width]:
+        raise ValueError(f"its size is {str(size)[:40]}, the image's {[height, width]}")
+    counts = segmentation["counts"]
+    if isinstance(counts, str):
+        counts = _decompress(counts, height * width)
+    if not isinstance(counts, list) or any(type(run) is not int for run in counts):
+        raise ValueError("its run lengths are no whole numbers")
+    _check_runs(counts, height, width)
+    return counts
+
+
 def _check_runs(runs: Sequence[int], height: int, width: int) -> None:
     # pycocotools believes what it is given: it would read or write beyond the mask.
-    if any(type(run) is not int or run < 0 for run in runs) or sum(runs) != height * width:
-        raise ValueError("its run lengths don't add up to the image")
+    if any(run < 0 for run in runs):
+        raise ValueError("its run lengths hold a negative number")
+    if sum(runs) != height * width:
+        raise ValueError(f"its run lengths don't add up to the image's {width}x{height} pixels")
 
 
-def _decompress(text: str) -> list[int]:
-    """COCO's compressed RLE: 6 bits a character, low bits first, differences from the third on."""
+def _decompress(text: str, most: int) -> list[int]:
+    """COCO's compressed RLE: 6 bits a character, low bits first, differences from the third on.
+
+    Args:
+        text: the counts.
+        most: largest run; numbers of more bits would take time that grows with their square.
+    """
+    longest = most.bit_length() + 10
     runs: list[int] = []
     value = shift = 0
     for character in text:
@@ -88,6 +134,8 @@ def _decompress(text: str) -> list[int]:
             raise ValueError("its run lengths hold a character that COCO's RLE does not have")
         value |= (bits & 31) << shift
         shift += 5
+        if shift > longest:
+            raise ValueError("its run lengths are larger than the image")
         if not bits & 32:
             if bits & 16:
                 value -= 1 << shift

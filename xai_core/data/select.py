@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xai_core.data.classes import ClassMap
+from xai_core.data.masks import as_bool
 from xai_core.errors import BadInput, DataMissing, UnknownChoice
 from xai_core.types import DataSet, Sample
 
@@ -59,7 +60,9 @@ def select(data: DataSet, selection: Selection, class_map: ClassMap | None = Non
         Unsupported: a class that has no counterpart among the net's.
     """
     samples = data.samples()
-    classes = _classes(
+    if not samples:
+        raise DataMissing(f"{data.name} has no sample of any class")
+    classes = chosen_classes(
         selection.classes, sorted({sample.category for sample in samples}), class_map
     )
     candidates: dict[str, list[Sample]] = {category: [] for category in classes}
@@ -83,12 +86,29 @@ def select(data: DataSet, selection: Selection, class_map: ClassMap | None = Non
     return sorted(chosen)
 
 
-def _classes(
-    asked: Sequence[str], there: Sequence[str], class_map: ClassMap | None
+def chosen_classes(
+    asked: Sequence[str], there: Sequence[str], class_map: ClassMap | None = None
 ) -> Sequence[str]:
+    """The classes of a run.
+
+    Args:
+        asked: see `Selection`.
+        there: that the data has.
+        class_map: see `select`.
+
+    Raises:
+        UnknownChoice: a class that the data doesn't have.
+        BadInput: likewise, where the data has names that a list can't hold.
+        Unsupported: a class that has no counterpart among the net's.
+    """
     for category in set(asked) - {ALL, *there}:
         if class_map and category in class_map.classes:
             class_map.indices(category)  # says why it has no counterpart, if so
+        if with_comma := [name for name in there if "," in name]:
+            raise BadInput(
+                f"unknown class {category!r}; a name with a comma ({with_comma[0]!r}) can't be "
+                f"given in a list: use {ALL}, or a class map of the categories that are wanted"
+            )
         raise UnknownChoice("class", category, there)
     default = STUDY_CLASSES if set(STUDY_CLASSES) & set(there) else there
     return there if ALL in asked else asked or default
@@ -108,7 +128,7 @@ def _choose(
 
 def _fits(data: DataSet, sample: Sample, selection: Selection) -> bool:
     try:
-        share = float(data.mask(sample).mean())
+        share = float(as_bool(data.mask(sample)).mean())
     except BadInput:
         return True
     return selection.min_area <= share <= selection.max_area

@@ -17,19 +17,25 @@ SHA256 = "113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268"
 """Of `ARCHIVE`, 252,907,541 bytes, as pinned by ParlAI, among others."""
 
 
+LONGEST = 2000
+"""Characters of an address."""
+
+
 @dataclass(frozen=True)
 class Patience:
     """How long a server is waited for.
 
     Attributes:
-        timeout: seconds without a byte.
+        timeout: seconds without a byte, or in which less than `rate` times so many bytes come.
         attempts: in a row without progress.
         pause: seconds before the second attempt; doubled before each further one.
+        rate: bytes a second.
     """
 
     timeout: float = 30.0
     attempts: int = 5
     pause: float = 0.5
+    rate: float = 1024.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,10 @@ class Site:
         url, _, fragment = text.partition("#")
         url = url.rstrip("/")
         digest = re.fullmatch(r"sha256=([0-9a-f]{64})", fragment)
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            parts = urlsplit("")
         if parts.scheme not in ("http", "https") or not parts.netloc or (fragment and not digest):
             raise BadInput(
                 f"{text!r} is no site: give http(s)://HOST[/PATH], with #sha256= and the 64 digits "
@@ -78,17 +87,22 @@ class Site:
         if not isinstance(coco_url, str):
             raise DataMissing("the annotations give no coco_url")
         check_host(coco_url, self.hosts | {urlsplit(COCO).netloc})
-        path = urlsplit(coco_url).path
-        return coco_url if urlsplit(coco_url).netloc in self.hosts else f"{self.url}{path}"
+        parts = urlsplit(coco_url)
+        return coco_url if parts.netloc in self.hosts else f"{self.url}{parts.path}"
 
 
 def check_host(url: str, hosts: frozenset[str]) -> None:
-    """Refuse what is not http(s) or lies elsewhere; a host is ``name`` or ``name:port``.
+    """Refuse what is no http(s) address or lies elsewhere; a host is ``name`` or ``name:port``.
 
     Raises:
         DataMissing: it does.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise DataMissing(f"{url[:LONGEST]} is no address: {error}") from error
+    if len(url) > LONGEST:
+        raise DataMissing(f"{url[:LONGEST]}... is longer than {LONGEST} characters")
     if parts.scheme not in ("http", "https") or parts.netloc not in hosts:
         allowed = " or ".join(sorted(hosts))
         raise DataMissing(f"{url} is not fetched: only http(s) from {allowed} is allowed")

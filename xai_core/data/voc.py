@@ -22,7 +22,8 @@ import numpy as np
 import PIL.Image
 
 from xai_core.data.classes import ClassMap, coco_to_imagenet
-from xai_core.data.images import MAX_PIXELS, decode
+from xai_core.data.images import MAX_BYTES, MAX_PIXELS, decode
+from xai_core.data.reading import read
 from xai_core.errors import BadInput, DataMissing
 from xai_core.types import Sample
 
@@ -180,7 +181,7 @@ class VocDataSet:
 
     def _read(self, name: str) -> bytes:
         try:
-            return (self.folder / name).read_bytes()
+            return read(self.folder / name, MAX_BYTES)
         except OSError as error:
             raise BadInput(f"{name} can't be read: {error.strerror}") from error
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from xai_core.errors import BadInput, UnknownOutput, Unsupported
 from xai_core.methods import Method
@@ -32,6 +34,8 @@ class Attributions:
         logits: (B, classes), detached.
         targets: (B,), the output that was explained in each image.
         engine: id of the engine that computed this.
+        depends_on_batch: whether what the net gives for an image depends on the others in the batch
+            (batch statistics, say). Each map is then that of its image's own logit all the same.
     """
 
     maps: Mapping[str, Tensor]
@@ -40,6 +44,49 @@ class Attributions:
     logits: Tensor
     targets: Tensor
     engine: str
+    depends_on_batch: bool = False
+
+
+Missing = dict[Signal, Unsupported | BadInput]
+"""Signals that can't be had, with the reason: the net is of another form, or its layer is wrong."""
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What one forward pass and its backward passes gave.
+
+    Attributes:
+        signals: those that could be computed, detached.
+        missing: those that could not.
+        logits: (B, classes), detached.
+        targets: (B,), the output that is explained in each image.
+        depends_on_batch: see `Attributions`.
+    """
+
+    signals: Signals
+    missing: Missing
+    logits: Tensor
+    targets: Tensor
+    depends_on_batch: bool = False
+
+    def attributions(self, engine: str, methods: Sequence[Method]) -> Attributions:
+        """The maps of methods, made from these signals."""
+        made = combine(methods, self.signals, self.missing)
+        return Attributions(*made, self.logits, self.targets, engine, self.depends_on_batch)
+
+
+class DependsOnBatch(UserWarning):
+    """A net's logits for an image depend on the other images of the batch."""
+
+
+def warn_of_batch(net: Net) -> None:
+    """Say that a net's images influence each other."""
+    warnings.warn(
+        f"{net.id} gives other logits for an image in a batch than alone: each map is that of its "
+        "own image's logit, but it holds for this batch only (use batch size 1)",
+        DependsOnBatch,
+        stacklevel=3,
+    )
 
 
 class Engine(Protocol):
@@ -69,19 +116,38 @@ AT_TARGET = frozenset({ACTIVATION, ACTIVATION_GRADIENT, CLASSIFIER_WEIGHTS})
 """The signals that need a target layer."""
 
 
-def check_size(net: Net, images: Tensor) -> None:
-    """Raise `Unsupported` if the net declares another size; the text is the same for all images."""
+def check_input(net: Net, images: Tensor) -> None:
+    """See that a net and images can be explained at all.
+
+    Raises:
+        Unsupported: the net declares another size of images; the text is the same for all images.
+        BadInput: they can't.
+    """
+    if images.ndim != 4 or len(images) == 0:
+        raise BadInput(f"{net.id} needs images of shape (B, 3, H, W), not {tuple(images.shape)}")
+    if not images.is_floating_point():
+        raise BadInput(f"{net.id} needs normalised images in floating point, not {images.dtype}")
+    for name, tensor in (*net.module.named_parameters(), *net.module.named_buffers()):
+        if is_lazy(tensor):
+            raise BadInput(
+                f"{net.id} has lazy modules ({name} has no shape yet): run it on an image first"
+            )
+        if tensor.is_inference():
+            raise BadInput(
+                f"{net.id} was built under torch.inference_mode(), where its {name} can't have "
+                "gradients: build it outside"
+            )
     n = net.input_size
     if n is not None and tuple(images.shape[-2:]) != (n, n):
         raise Unsupported(f"{net.id} takes images of {n}x{n} pixels only")
 
 
-def available(net: Net, methods: Sequence[Method]) -> tuple[frozenset[Signal], dict[Signal, str]]:
+def available(net: Net, methods: Sequence[Method]) -> tuple[frozenset[Signal], Missing]:
     """The signals that methods need and a net can have; those that it can't, with the reason."""
     needs = frozenset[Signal]().union(*(method.needs for method in methods))
     if net.target_layer is not None:
         return needs, {}
-    reason = net.no_target_layer or f"{net.id} has no target layer"
+    reason = Unsupported(net.no_target_layer or f"{net.id} has no target layer")
     return needs - AT_TARGET, dict.fromkeys(needs & AT_TARGET, reason)
 
 
@@ -121,7 +187,7 @@ def choose_targets(net: Net, logits: Tensor, candidates: Sequence[Sequence[int]]
 
 
 def combine(
-    methods: Sequence[Method], signals: Signals, missing: Mapping[Signal, str]
+    methods: Sequence[Method], signals: Signals, missing: Mapping[Signal, Unsupported | BadInput]
 ) -> tuple[dict[str, Tensor], dict[str, str], dict[str, str]]:
     """Hand each method its signals: (maps, refused, failed), each by method id.
 
@@ -134,9 +200,11 @@ def combine(
     refused: dict[str, str] = {}
     failed: dict[str, str] = {}
     for method in methods:
-        reasons = sorted({missing[signal] for signal in method.needs if signal in missing})
+        reasons = [missing[signal] for signal in method.needs if signal in missing]
         if reasons:
-            refused[method.id] = "; ".join(reasons)
+            wrong = any(isinstance(reason, BadInput) for reason in reasons)
+            text = "; ".join(sorted({str(reason) for reason in reasons}))
+            (failed if wrong else refused)[method.id] = text
             continue
         try:
             maps[method.id] = method(signals)
@@ -145,3 +213,22 @@ def combine(
         except BadInput as error:
             failed[method.id] = str(error)
     return maps, refused, failed
+
+
+_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3}
+
+
+def difference(a: Tensor, b: Tensor) -> float:
+    """``|a - b| / |b|`` in the Euclidean norm; infinite where only one of them is zero."""
+    if a.shape != b.shape:
+        return float("inf")
+    norm = float(b.double().norm())
+    apart = float((a.double() - b.double()).norm())
+    if norm == 0:
+        return 0.0 if apart == 0 else float("inf")
+    return apart / norm
+
+
+def same_to_rounding(a: Tensor, b: Tensor) -> bool:
+    """Whether two results of a forward pass differ by rounding only: 1e-3 in float32."""
+    return difference(a, b) <= _TOLERANCE.get(b.dtype, 5e-2)

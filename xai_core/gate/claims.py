@@ -3,7 +3,7 @@
 .. code-block:: toml
 
     [[claim]]
-    first = "guided_grad_cam"     # highest mean P of all methods that are no baselines
+    first = "guided_grad_cam"     # highest mean P of all that are no reference methods
     net = "squeezenet1_0"         # default: every trained net
     size = "224"                  # default: every size
 
@@ -17,11 +17,13 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from xai_core.errors import BadInput
+from xai_core.types import ORIGINAL
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,12 @@ class Claim:
         """The method that it is about."""
         return self.first or self.last or self.method or ""
 
+    @property
+    def names(self) -> list[tuple[str, str]]:
+        """(key, name) of each net and method that it names."""
+        keys = ("first", "last", "method", "above", "net")
+        return [(key, getattr(self, key)) for key in keys if getattr(self, key) is not None]
+
     def __str__(self) -> str:
         if self.first or self.last:
             return f"{self.subject} is {'first' if self.first else 'last'}"
@@ -52,6 +60,7 @@ class Claim:
         return f"{self.method} is at most {self.at_most:g}"
 
 
+SIZE = rf"{ORIGINAL}|[1-9][0-9]*"
 _TEXTS = {"first", "last", "method", "above", "net", "size"}
 _FORMS = "first, last, or method with one of at_least, at_most, above"
 
@@ -81,11 +90,19 @@ def _claim(entry: object, where: str) -> Claim:
             raise BadInput(
                 f"{where} has an unknown key {name!r}; known: {', '.join(sorted(known))}"
             )
-        right = isinstance(value, str) if name in _TEXTS else type(value) in (int, float)
+        right = isinstance(value, str) if name in _TEXTS else _is_share(value)
         if not right:
-            raise BadInput(f"{where}: {name} must be a {'text' if name in _TEXTS else 'number'}")
+            raise BadInput(
+                f"{where}: {name} must be {'a text' if name in _TEXTS else 'a number from 0 to 1'}"
+            )
     given = [name for name in ("first", "last", "method") if name in entry]
     limits = [name for name in ("at_least", "at_most", "above") if name in entry]
+    if "size" in entry and not re.fullmatch(SIZE, entry["size"]):
+        raise BadInput(f"{where}: size {entry['size']!r} must be 'original' or a number of pixels")
     if len(given) != 1 or len(limits) != (given == ["method"]):
         raise BadInput(f"{where} must have {_FORMS}")
     return Claim(**entry)
+
+
+def _is_share(value: object) -> bool:
+    return type(value) in (int, float) and 0 <= float(str(value)) <= 1

@@ -8,10 +8,18 @@ from dataclasses import dataclass
 
 from xai_core.errors import BadInput
 
-FORMS = "mean:0.005, mean:3%, each:0.1, order, order:0.01 or zero_energy:0"
+FORMS = "mean:0.005, mean:3%, class:0.05, each:0.1, order, order:0.01 or zero_energy:0"
 
 _DEFAULTS = {"order": 0.005}
 """Rules that may stand alone, with their margin."""
+
+_AMOUNTS = {
+    "mean": r"\d*\.?\d+%?",
+    "class": r"\d*\.?\d+%?",
+    "each": r"\d*\.?\d+",
+    "order": r"\d*\.?\d+",
+    "zero_energy": r"\d+",
+}
 
 
 @dataclass(frozen=True)
@@ -20,9 +28,10 @@ class Rule:
 
     Attributes:
         kind: ``mean``: the mean P of a net, size and method drops by more than the margin, beyond
-            chance. ``each``: the P of a single record drops by more. ``order``: a method falls
-            behind another that it led by more. ``zero_energy``: more maps of zeros than before, by
-            more.
+            chance. ``class``: that of a net, size and class over all methods does; reference
+            methods take no part. ``each``: the P of a single record drops by more. ``order``: a
+            method falls behind another that it led by more. ``zero_energy``: more maps of zeros
+            than before, by more.
         margin: of P or, if `relative`, a share of the baseline's mean; for zero_energy a number.
         relative: whether the margin is a share.
     """
@@ -37,7 +46,7 @@ class Rule:
 
 
 def parse_rule(text: str) -> Rule:
-    """Read ``mean:0.005``, ``mean:3%``, ``each:0.1``, ``order``, ``zero_energy:0``.
+    """Read ``mean:0.005``, ``mean:3%``, ``class:0.05``, ``each:0.1``, ``order``, ``zero_energy:0``.
 
     Raises:
         BadInput: it is none of these.
@@ -45,8 +54,7 @@ def parse_rule(text: str) -> Rule:
     kind, separator, amount = text.strip().partition(":")
     if kind in _DEFAULTS and not separator:
         return Rule(kind, _DEFAULTS[kind])
-    form = r"\d+" if kind == "zero_energy" else r"\d*\.?\d+%?" if kind == "mean" else r"\d*\.?\d+"
-    if kind not in {"mean", "each", "order", "zero_energy"} or not re.fullmatch(form, amount):
+    if kind not in _AMOUNTS or not re.fullmatch(_AMOUNTS[kind], amount, re.ASCII):
         raise BadInput(f"unknown rule {text!r}; rules are {FORMS}")
     relative = amount.endswith("%")
     number = float(amount.removesuffix("%"))
@@ -56,3 +64,7 @@ def parse_rule(text: str) -> Rule:
 def parse_rules(texts: Iterable[str]) -> list[Rule]:
     """Read rules that were given by commas, by repetition, or both; see `parse_rule`."""
     return [parse_rule(part) for text in texts for part in text.split(",")]
+
+
+RECOMMENDED = tuple(parse_rules(["mean:0.005,class:0.05,each:0.2,order,zero_energy:0"]))
+"""The rules that hold where none is given."""

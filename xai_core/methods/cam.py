@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from xai_core.methods.coarse_maps import min_max, upsample
+from xai_core.methods.coarse_maps import over_image
 from xai_core.methods.method import register_method
 from xai_core.signals import ACTIVATION, CLASSIFIER_WEIGHTS, INPUT, Signals
 
@@ -29,6 +29,6 @@ def cam(signals: Signals) -> Tensor:
     only, so that energy does not count evidence against it.
 
     Returns:
-        (B, 1, H, W) in [0, 1].
+        (B, 1, H, W) in [0, 1]; all zero where ``relu(M_c)`` is constant.
     """
-    return min_max(upsample(coarse_cam(signals), signals[INPUT]))
+    return over_image(coarse_cam(signals), signals[INPUT])

@@ -59,7 +59,7 @@ class Method:
         return maps
 
 
-METHODS: Registry[Method] = Registry("method")
+METHODS: Registry[Method] = Registry("method", Method)
 
 
 def register_method(

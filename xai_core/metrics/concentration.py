@@ -7,9 +7,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from xai_core.metrics.metric import METRICS, Map, Mask
+from xai_core.metrics.metric import Map, Mask, register_metric
 
 
+@register_metric("concentration", columns=("concentration", "energy", "energy_total"))
 def energy_concentration(map: Map, mask: Mask) -> Mapping[str, float]:
     """``P = E / E_total`` with ``E_total = sum_c,x,y |I|^2`` and ``E`` its part inside the mask.
 
@@ -56,6 +57,3 @@ def _energy(values: Map) -> float:
 
 def _unscale(energy: float, scale: float) -> float:
     return min(energy * scale * scale, sys.float_info.max)
-
-
-METRICS.register("concentration", energy_concentration)

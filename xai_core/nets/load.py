@@ -68,6 +68,7 @@ def load_net(
         randomised=randomised,
         input_size=spec.input_size,
         no_target_layer=no_target_layer,
+        base=spec.id if randomised else "",
     )
 
 

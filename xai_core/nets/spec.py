@@ -149,7 +149,7 @@ def _input_size(value: Any) -> int | None:
     return height
 
 
-NETS: Registry[NetSpec] = Registry("net")
+NETS: Registry[NetSpec] = Registry("net", NetSpec)
 
 
 def register_net(spec: NetSpec) -> NetSpec:

@@ -55,16 +55,28 @@ def pytest_configure(config: pytest.Config) -> None:
         from xai_core.pytest_plugin.gate import Gate  # pandas and scipy
 
         gate = Gate(config, options)
-    run = Run(options, Place(str(new_folder(options))))
+    workers = _workers(config)
+    run = Run(options, Place(str(new_folder(options)), workers=workers))
     config.stash[RUN] = run
     if options.given:
-        dry = is_dry(config)
         with _uncaptured(config):  # downloads show how far they are
-            run.check(None if dry else partial(print, file=sys.stderr, flush=True))
-        if not dry:
-            run.place = Place(str(new_folder(options, claim=True)))
-            open_folder(run)
+            run.check(None if is_dry(config) else partial(print, file=sys.stderr, flush=True))
+    if gate:
+        gate.check(run)
+        config.pluginmanager.register(gate, "xai-concentration-gate")
+    if options.given and not is_dry(config):
+        run.place = replace(run.place, folder=str(new_folder(options, claim=True)))
+        open_folder(run)
     config.pluginmanager.register(Aggregator(config, run, gate), "xai-concentration-aggregator")
+
+
+def _workers(config: pytest.Config) -> int:
+    """How many processes pytest-xdist will start; 1 without it."""
+    if config.getoption("dist", "no") == "no" or not config.getoption("tx", None):
+        return 1
+    from xdist.workermanage import parse_tx_spec_config
+
+    return len(parse_tx_spec_config(config))
 
 
 def _uncaptured(config: pytest.Config) -> AbstractContextManager[None]:
@@ -76,8 +88,12 @@ def _uncaptured(config: pytest.Config) -> AbstractContextManager[None]:
 def pytest_configure_node(node: Any) -> None:
     """Tell an xdist worker where the run is; COCO's annotations are parsed here only."""
     run = node.config.stash[RUN]
-    run.place = replace(run.place, workers=node.workerinput["workercount"])
-    place = {"folder": run.place.folder, "workers": run.place.workers, "xdist": True}
+    place: dict[str, Any] = {
+        "folder": run.place.folder,
+        "workers": run.place.workers,
+        "session": run.place.session,
+        "xdist": True,
+    }
     if isinstance(run.data, CocoDataSet) and run.options.coco:
         place |= {
             "manifest": str(run.folder / MANIFEST),

@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import shlex
+import traceback
 from collections import Counter
-from collections.abc import Generator, Sequence
-from datetime import datetime
-from importlib.metadata import version
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from xai_core.pytest_plugin.folder import MANIFEST, discard, ensure_open
+from xai_core.files import printable
+from xai_core.pytest_plugin.folder import discard, ensure_open
+from xai_core.pytest_plugin.interrupts import has_line, held
+from xai_core.pytest_plugin.provenance import provenance
 from xai_core.pytest_plugin.run import Run
 from xai_core.pytest_plugin.timing import nothing_compared
+from xai_core.records import sorted_records
 from xai_core.report.recognition import recognitions, unrecognised
 from xai_core.report.summary import Gap, Summary, Timing, split
-from xai_core.store import PARTS, sorted_records
+from xai_core.store import PARTS
 
 if TYPE_CHECKING:
     from xai_core.pytest_plugin.gate import Gate
-    from xai_core.types import Record
 
 TIMING_PROPERTY = "engine_seconds"
 CRASHED = "???"
-"""The phase that pytest-xdist gives the test at which a worker died."""
+"""The phase that pytest-xdist and pytest-forked give a test whose process died."""
 
 NOT_TIMED = "no timing test ran"
 
 PARAMETERS = ("net", "size", "sample", "method")
 Cell = tuple[str, str, str, str]
-
 
 SHOW_ONLY = (
     *("collectonly", "setupplan", "help", "markers"),
@@ -65,6 +63,7 @@ class Aggregator:
         self._gate = gate
         self._planned: dict[str, None] = {}
         self._explained: set[str] = set()
+        self._asked = False  # for records, as far as this process knows
         self._cells = 0
         self._passed: set[Cell] = set()
         self._gaps: dict[Cell, tuple[str, str]] = {}  # cell: (skipped or failed, reason)
@@ -74,6 +73,7 @@ class Aggregator:
         self._interrupted: str | None = None
         self._summary: Summary | None = None
         self._problem: str | None = None
+        self._damaged: tuple[str, ...] = ()  # part files
         self._no_times_compared: str | None = None
 
     # ---- listening ---------------------------------------------------------------------------
@@ -81,7 +81,8 @@ class Aggregator:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Remember what will run in this process."""
         self._planned |= dict.fromkeys(item.nodeid for item in session.items)
-        if any(cell_of(item) for item in session.items) and not is_dry(self._config):
+        self._asked = any(cell_of(item) for item in session.items)
+        if self._asked and not is_dry(self._config):
             self._open()
 
     @pytest.hookimpl(optionalhook=True)
@@ -96,12 +97,12 @@ class Aggregator:
         cell: Cell | None = tuple(getattr(report, "xai_cell", ())) or None
         if cell and (report.failed or report.skipped):
             self._gaps[cell] = "failed" if report.failed else "skipped", _reason(report)
-        elif cell and report.when == "call":
+        elif cell and report.passed and report.when == "call":  # not one that is tried again
             self._passed.add(cell)
         elif report.failed:
             self._broken[report.nodeid] = _reason(report)
             if report.when == CRASHED:
-                self._interrupted = "a worker process crashed"
+                self._interrupted = "the process of a test crashed"
         for name, value in report.user_properties:
             if name != TIMING_PROPERTY or report.when != "call":
                 continue
@@ -113,12 +114,13 @@ class Aggregator:
     @pytest.hookimpl(tryfirst=True)  # before the terminal's, which shows the traceback
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Remember that the user, or ``pytest.exit``, ended the run."""
-        self._interrupted = f"interrupted: {str(excinfo.value) or excinfo.typename}"
-        excinfo.traceback = excinfo.traceback.filter(_has_line)
+        self._interrupted = f"interrupted: {printable(str(excinfo.value)) or excinfo.typename}"
+        excinfo.traceback = excinfo.traceback.filter(has_line)
 
     def pytest_internalerror(self, excrepr: object) -> None:
         """Remember that pytest or a plugin broke: tests may be lost."""
-        self._interrupted = f"internal error: {str(excrepr).strip().splitlines()[-1]}"
+        last = str(excrepr).strip().splitlines()[-1]
+        self._interrupted = f"internal error: {printable(last)}"
 
     # ---- at the end --------------------------------------------------------------------------
 
@@ -129,16 +131,29 @@ class Aggregator:
             return
         unexplained = sorted(self._planned.keys() - self._explained)
         if self._interrupted is None and (session.shouldstop or session.shouldfail):
-            self._interrupted = str(session.shouldstop or session.shouldfail)
-        if self._passed or self._gaps or (self._run.folder / PARTS).is_dir():
+            self._interrupted = printable(str(session.shouldstop or session.shouldfail))
+        has_parts = (self._run.folder / PARTS).is_dir()
+        ended_early = (self._asked or self._interrupted) and has_parts
+        if self._passed or self._gaps or ended_early:
             try:
                 self._report(unexplained)
             except (OSError, pytest.UsageError) as error:
                 self._problem = f"the report can't be written: {error}"
+            except Exception as error:  # else Python would exit 1, as a failed gate does
+                traceback.print_exc()
+                self._problem = f"internal error, no report: {type(error).__name__}: {error}"
+            except KeyboardInterrupt:
+                again = f"python -m xai_core report {self._run.folder}"
+                self._problem = f"interrupted while the report was written; again: {again}"
+                session.exitstatus = pytest.ExitCode.INTERRUPTED
         else:
             if self._gate and self._gate.compares:
-                self._problem = "no record was computed: the gate has nothing to compare"
-            if not self._run.options.resume:
+                self._problem = (
+                    "no record was asked for: the gate has judged nothing"
+                    if self._run.options.resume
+                    else "no record was computed: the gate has nothing to compare"
+                )
+            if not (self._run.options.resume or has_parts):
                 discard(self._run.folder)
         lost = self._passed - self._summary.cells if self._summary else ()
         if lost:
@@ -152,9 +167,9 @@ class Aggregator:
             return
         if self._problem:
             session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
-        elif (self._gate and self._gate.failed) or (
-            self._no_times_compared and self._config.getoption("benchmark_compare_fail", None)
-        ):
+        elif self._gate and self._gate.status != pytest.ExitCode.OK:
+            session.exitstatus = self._gate.status
+        elif self._no_times_compared and self._config.getoption("benchmark_compare_fail", None):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     @pytest.hookimpl(wrapper=True)
@@ -180,12 +195,18 @@ class Aggregator:
             terminalreporter.section("concentration gate")
             for line in self._gate.lines():
                 write(line)
+        if self._damaged:
+            write(
+                f"WARNING: {len(self._damaged)} damaged part file(s) left out, first "
+                f"{printable(self._damaged[0])}",
+                yellow=True,
+            )
         if self._summary and not self._problem:
             from xai_core.report.build import main_file
 
             write(f"report: {main_file(self._run.folder)}")
         if self._problem:
-            write(f"ERROR: {self._problem}", red=True)
+            write(f"ERROR: {printable(self._problem)}", red=True)
 
     def _open(self) -> None:
         try:
@@ -198,8 +219,29 @@ class Aggregator:
         from xai_core.report.verdict import outcome
 
         run = self._run
+        with held():
+            summary = self._summarised(unexplained)
+            build.tables(summary, run.folder)
+            step_summary.append(summary)
+        if self._gate:
+            whole = not (summary.partial or summary.broken)
+            self._gate.finish(summary, run.folder, whole)
+            if self._gate.verdict:
+                self._record_property("concentration_gate", outcome(self._gate.verdict))
+        if run.options.report == "full":
+            try:
+                build.pictures(summary, run.folder)
+            except Exception as error:  # the tables must be shown, whatever happens to a picture
+                reason = f"{type(error).__name__}: {error}"
+                self._problem = f"charts, gallery and page can't be made: {reason}"
+
+    def _summarised(self, unexplained: list[str]) -> Summary:
+        """What the parts hold, and what became of the rest."""
+        run = self._run
         ensure_open(run)  # under xdist nobody may have done so yet
-        outcomes = {outcome.cell: outcome for outcome in run.store.all()}
+        contents = run.store.contents()
+        self._damaged = contents.damaged
+        outcomes = {outcome.cell: outcome for outcome in contents.outcomes}
         records = sorted_records(outcomes.values())
         own, randomised = split(records)
         there = {record.cell for record in records}
@@ -213,7 +255,6 @@ class Aggregator:
             randomised=randomised,
             planned=max(self._cells, len(there | gaps.keys())),
             titles={name: method.title for name, method in run.methods.items()},
-            baselines=[name for name, method in run.methods.items() if method.baseline],
             recognition=recognitions(outcomes.values(), run.specs, top) if top else (),
             skipped=_group(gaps, "skipped"),
             failed=_group(self._gaps, "failed"),
@@ -222,22 +263,11 @@ class Aggregator:
             interrupted=self._interrupted,
             timings=self._timings,
             no_timings=self._no_timings,
-            provenance=self._provenance(records),
+            provenance=provenance(run, self._config.invocation_params.args, records),
+            session=run.place.session,
         )
         self._summary = summary
-        build.tables(summary, run.folder)
-        step_summary.append(summary)
-        if self._gate:
-            whole = not (summary.partial or summary.broken)
-            self._gate.finish(summary, run.folder, whole)
-            if self._gate.verdict:
-                self._record_property("concentration_gate", outcome(self._gate.verdict))
-        if run.options.report == "full":
-            try:
-                build.pictures(summary, run.folder)
-            except Exception as error:  # the tables must be shown, whatever happens to a picture
-                reason = f"{type(error).__name__}: {error}"
-                self._problem = f"charts, gallery and page can't be made: {reason}"
+        return summary
 
     def _is_ours(self) -> bool:
         """Whether the session had items of this suite."""
@@ -250,57 +280,14 @@ class Aggregator:
             if callable(record):
                 record(name, value)
 
-    def _provenance(self, records: Sequence[Record]) -> dict[str, str]:
-        run, options = self._run, self._run.options
-        samples = run.samples.values()
-        classes = Counter(sample.category for sample in samples)
-        seconds = (datetime.now().astimezone() - run.started).total_seconds()
-
-        def distinct(field: str) -> str:
-            return ", ".join(sorted({str(getattr(record, field)) for record in records}))
-
-        return {
-            "Command": f"`pytest {shlex.join(self._config.invocation_params.args)}`",
-            "Started": f"{run.started:%Y-%m-%d %H:%M:%S %z}",
-            "Duration": f"{seconds:.0f} s, {run.place.workers} process(es)",
-            "Data": (
-                f"{run.data.name}: {len(samples)} samples (image and class) in "
-                f"{len({sample.image_id for sample in samples})} images; seed {options.seed}, at "
-                f"most {options.per_class} per class, mask {options.min_area:.0%} to "
-                f"{options.max_area:.0%} of the image; listed in {MANIFEST}"
-            ),
-            "Samples per class": ", ".join(f"{name} {n}" for name, n in sorted(classes.items())),
-            **self._class_map(),
-            "Mask": f"union of the class's instances, its area dilated by {options.dilation:.0%}",
-            "CAM": "relu(M_c): evidence against the class is not counted",
-            "Arithmetic": (
-                f"engine {distinct('engine')}, {distinct('dtype')} on {distinct('device')}, "
-                f"{distinct('threads')} thread(s), batch {distinct('batch_size')}"
-            ),
-            "Versions": _versions(),
-            "Machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}",
-        }
-
-    def _class_map(self) -> dict[str, str]:
-        """What of the user's class map was used; nothing without one."""
-        source = self._run.class_map.source
-        used = {sample.category: sample.class_indices for sample in self._run.samples.values()}
-        pairs = (f"{name} {', '.join(map(str, used[name]))}" for name in sorted(used))
-        return {"Class map": f"{source}: {'; '.join(pairs)}"} if source else {}
-
-
-def _versions() -> str:
-    packages = ("torch", "torchvision", "numpy", "pytest", "pytest-benchmark", "pycocotools")
-    found = [f"{package} {version(package)}" for package in packages]
-    return ", ".join([f"Python {platform.python_version()}", *found])
-
 
 def _reason(report: pytest.TestReport) -> str:
     if isinstance(report.longrepr, tuple):
-        return str(report.longrepr[2]).removeprefix("Skipped: ")
+        return printable(str(report.longrepr[2]).removeprefix("Skipped: "))
     crash = getattr(report.longrepr, "reprcrash", None)
     text = crash.message if crash else str(report.longrepr)
-    return text.strip().splitlines()[0].removeprefix("Failed: ") if text.strip() else "no reason"
+    first = text.strip().splitlines()[0] if text.strip() else "no reason"
+    return printable(first.removeprefix("Failed: "))
 
 
 def _group(gaps: dict[Cell, tuple[str, str]], kind: str) -> list[Gap]:
@@ -310,16 +297,3 @@ def _group(gaps: dict[Cell, tuple[str, str]], kind: str) -> list[Gap]:
         if found == kind
     )
     return [Gap(what, reason, cells) for (what, reason), cells in sorted(counts.items())]
-
-
-def _has_line(entry: Any) -> bool:
-    """Whether this entry of a traceback is at a line.
-
-    Python compiles a few instructions that belong to none. pytest 9.2 can't show a traceback that
-    holds one: Ctrl-C there would end in a TypeError and exit code 1.
-    """
-    try:
-        entry.lineno  # noqa: B018
-    except TypeError:
-        return False
-    return True

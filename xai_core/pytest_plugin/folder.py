@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,13 +16,15 @@ import pytest
 from xai_core.data.classes import ClassMap
 from xai_core.data.coco import CocoDataSet
 from xai_core.data.sources import SCENES
-from xai_core.files import write_atomically
+from xai_core.files import file_name, printable, write_atomically
 from xai_core.pytest_plugin.options import Options
 from xai_core.pytest_plugin.request import Request
 
 MANIFEST = "samples.json"
 SETTINGS = "settings.json"
 MAPS = "maps"
+SESSION = "session"
+"""In the settings: how often the run was begun or resumed."""
 
 
 def new_folder(options: Options, *, claim: bool = False) -> Path:
@@ -38,7 +40,7 @@ def new_folder(options: Options, *, claim: bool = False) -> Path:
     if options.resume:
         return options.resume
     stem = datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S")
-    data = options.coco.stem if options.coco else _short(options.data or SCENES)
+    data = file_name(options.coco.stem if options.coco else _short(options.data or SCENES))
     folder = options.report_dir / f"{stem}-{data}"
     number = 2
     while folder.exists() or (claim and not _claimed(folder)):
@@ -93,6 +95,7 @@ def settings(request: Request) -> dict[str, Any]:
         "randomise": options.randomise,
         "sizes": list(options.sizes),
         "methods": list(request.methods),
+        "metrics": list(request.metrics),
         "data": request.data.name,
         "class_map": _listed(request.class_map) if options.class_map else None,
         "samples": list(request.samples),
@@ -100,13 +103,15 @@ def settings(request: Request) -> dict[str, Any]:
         "dilation": options.dilation,
         "device": options.device,
         "dtype": options.dtype,
+        "precision": options.precision,
+        "threads": request.threads,
         "batch_size": options.batch_size,
         "torch": version("torch"),
     }
 
 
 def open_folder(request: Request) -> None:
-    """Make the run's folder and write down its settings.
+    """Make the run's folder and write down its settings, and which session of the run this is.
 
     Raises:
         pytest.UsageError: it can't be written, or holds a run with other settings.
@@ -114,10 +119,13 @@ def open_folder(request: Request) -> None:
     path, wanted = request.folder / SETTINGS, settings(request)
     try:
         if request.options.resume:
-            _check_same(request.folder, json.loads(path.read_text("utf-8")), wanted)
-        write_atomically(path, (json.dumps(wanted, indent=1) + "\n").encode())
+            before = json.loads(path.read_text("utf-8"))
+            _check_same(request.folder, before, wanted)
+            request.place = replace(request.place, session=_session(before) + 1)
+        written = {**wanted, SESSION: request.place.session}
+        write_atomically(path, (json.dumps(written, indent=1) + "\n").encode())
         write_manifest(request)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         doing = "resumed" if request.options.resume else "written"
         raise _unusable(request.folder, doing, error) from error
 
@@ -151,12 +159,19 @@ def _check_same(folder: Path, before: object, wanted: dict[str, Any]) -> None:
         raise ValueError(f"{SETTINGS} holds no settings")
     changed = sorted(name for name in wanted if before.get(name) != wanted[name])
     if changed:
-        was = str(before.get(changed[0]))
+        was = printable(str(before.get(changed[0], "not known")))
         shown = was if len(was) < 300 else f"{was[:300]}..."
         raise pytest.UsageError(
             f"--resume {folder}: this run was made with other settings ({changed[0]}: {shown}); "
             "resume it with the same ones"
         )
+
+
+def _session(before: dict[str, Any]) -> int:
+    session = before.get(SESSION)
+    if type(session) is not int or session < 1:
+        raise ValueError(f"{SETTINGS} doesn't say which session was the last")
+    return session
 
 
 def _unusable(folder: Path, doing: str, error: Exception) -> pytest.UsageError:

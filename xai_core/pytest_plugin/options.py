@@ -13,11 +13,10 @@ from platformdirs import user_cache_path
 from xai_core.data.select import STUDY_CLASSES
 from xai_core.data.site import COCO, Site
 from xai_core.errors import BadInput
-from xai_core.types import ORIGINAL
+from xai_core.types import LARGEST_SIZE, ORIGINAL, is_size
 
 DOWNLOAD = "download"
 CACHE = "xai-concentration"
-LARGEST_SIZE = 8192
 SIZES = ("224", ORIGINAL)
 DTYPES = ("float32", "float64")
 PRECISIONS = ("full", "tf32", "bf16")
@@ -27,6 +26,7 @@ REPORTS = ("full", "tables")
 _DEFAULTS: dict[str, Any] = {
     "net": [],
     "method": [],
+    "metric": [],
     "size": [],
     "coco": None,
     "coco_site": COCO,
@@ -56,7 +56,8 @@ _DEFAULTS: dict[str, Any] = {
 }
 _HELP = {
     "net": ("NET", "nets to explain (the study's four)"),
-    "method": ("METHOD", "attribution methods (all)"),
+    "method": ("METHOD", "attribution methods (all that this package has)"),
+    "metric": ("METRIC", "metrics beside the concentration, of packages that add some (none)"),
     "size": ("SIZE", "original, or N for NxN pixels (224,original)"),
     "coco": (
         "PATH",
@@ -125,7 +126,8 @@ class Options:
 
     Attributes:
         nets: ids or module paths; empty for the default.
-        methods: ids; empty for all.
+        methods: ids; empty for the default.
+        metrics: ids of those beside the default.
         sizes: ``original`` or N.
         coco: folder or annotation file; None without.
         coco_site: where COCO is downloaded from on this explicit wish; None without.
@@ -157,6 +159,7 @@ class Options:
 
     nets: tuple[str, ...]
     methods: tuple[str, ...]
+    metrics: tuple[str, ...]
     sizes: tuple[str, ...]
     coco: Path | None
     coco_site: Site | None
@@ -200,6 +203,7 @@ class Options:
         return cls(
             nets=_list(get("net")),
             methods=_list(get("method")),
+            metrics=_list(get("metric")),
             sizes=tuple(_size(size) for size in _list(get("size")) or SIZES),
             weights=_list(get("weights")),
             classes=_list(get("classes")),
@@ -252,10 +256,8 @@ def _list(values: Iterable[str]) -> tuple[str, ...]:
 
 
 def _size(text: str) -> str:
-    if text == ORIGINAL:
-        return text
-    if text.isdecimal() and 0 < int(text) <= LARGEST_SIZE:
-        return str(int(text))
+    if is_size(text):
+        return text if text == ORIGINAL else str(int(text))
     raise pytest.UsageError(
         f"unknown size {text!r}; known: {ORIGINAL}, or a number of pixels such as 224, "
         f"at most {LARGEST_SIZE}"

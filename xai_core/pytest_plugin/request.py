@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,9 +16,11 @@ from xai_core.data.class_map import load_class_map
 from xai_core.data.classes import ClassMap, coco_to_imagenet
 from xai_core.data.coco import CocoDataSet
 from xai_core.data.manifest import chosen
+from xai_core.data.notices import notices
 from xai_core.data.select import ALL, Selection, select
 from xai_core.data.sources import SCENES, get_data_set
 from xai_core.errors import BadInput, DataMissing, UnknownChoice, Unsupported, first_line
+from xai_core.files import file_name
 from xai_core.pytest_plugin.options import Options
 from xai_core.types import DataSet, Sample
 
@@ -44,6 +47,7 @@ class Place:
         data: name of the data set.
         workers: number of processes that compute at the same time.
         xdist: whether these are pytest-xdist's.
+        session: 1 for a new run, one more each time that it is resumed.
     """
 
     folder: str
@@ -52,6 +56,7 @@ class Place:
     data: str = SCENES
     workers: int = 1
     xdist: bool = False
+    session: int = 1
 
 
 class Request:
@@ -128,13 +133,11 @@ class Request:
 
     @cached_property
     def methods(self) -> dict[str, Method]:
-        """Id to method, in the registry's order; baselines last."""
-        from xai_core.methods import METHODS
+        """Id to method, by id; reference methods last."""
+        from xai_core.methods import DEFAULT_METHODS, METHODS
 
-        wanted = set(self.options.methods or METHODS)
-        for name in sorted(wanted):
-            METHODS.get(name)
-        found = [METHODS.get(name) for name in METHODS if name in wanted]
+        wanted = sorted(set(self.options.methods or DEFAULT_METHODS))
+        found = [METHODS.get(name) for name in wanted]
         return {method.id: method for method in sorted(found, key=lambda m: m.baseline)}
 
     @cached_property
@@ -143,11 +146,40 @@ class Request:
         from xai_core.nets import STUDY_NETS, get_spec
 
         specs: dict[str, NetSpec] = {}
+        files: dict[str, str] = {}
         for name in self.options.nets or STUDY_NETS:
             spec = get_spec(name)
+            if not spec.id or not spec.id.isprintable():
+                raise BadInput(f"--net {name}: its id {spec.id!r} must be printable, and not empty")
             if specs.setdefault(spec.id, spec) is not spec:
                 raise BadInput(f"--net {name} and another net are both called {spec.id!r}")
+            other = files.setdefault(file_name(spec.id).casefold(), spec.id)
+            if other != spec.id:
+                raise BadInput(
+                    f"the files of the nets {other!r} and {spec.id!r} would have the same names"
+                )
         return specs
+
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """Ids of what is measured, the default first."""
+        from xai_core.metrics import DEFAULT_METRICS, METRICS
+
+        names = tuple(dict.fromkeys((*DEFAULT_METRICS, *sorted(self.options.metrics))))
+        for name in names:
+            METRICS.get(name)
+        return names
+
+    @cached_property
+    def threads(self) -> int:
+        """Of torch in each process that computes: the user's number, or a share of the cores."""
+        import torch
+
+        if self.options.threads is not None:
+            return self.options.threads
+        if self.place.workers > 1:
+            return max(1, (os.cpu_count() or 1) // self.place.workers)
+        return torch.get_num_threads()
 
     @cached_property
     def nets(self) -> dict[str, tuple[str, str]]:
@@ -167,7 +199,10 @@ class Request:
                     f"--randomise needs trained weights, and {', '.join(self.specs)} have random "
                     "ones: there is nothing to forget"
                 )
-            found |= {f"{net}~{stage}": (net, stage) for net in trained for stage in STAGES}
+            copies = {f"{net}~{stage}": (net, stage) for net in trained for stage in STAGES}
+            for net in copies.keys() & found.keys():
+                raise BadInput(f"--randomise: a net is called {net!r}, as the copy of another")
+            found |= copies
         return found
 
     @cached_property
@@ -202,13 +237,14 @@ class Request:
             say: is told what is downloaded; where None, nothing is.
         """
         try:
-            _ = self.device, self.precision, self.methods, self.specs
+            _ = self.device, self.precision, self.methods, self.metrics, self.specs
             if say:
                 self._fetch_annotations(say)
             _ = self.nets, self.samples
             self._check_weights()
             if say:
                 self._fetch_images(say)
+                self._say_notices(say)
         except (UnknownChoice, DataMissing, BadInput, Unsupported) as error:
             raise pytest.UsageError(str(error)) from error
 
@@ -226,6 +262,11 @@ class Request:
             failed = fetch_images(self.data, samples, self.options.coco_site, say)
             for name, reason in failed.items():
                 say(f"{name} is missing, and its items will fail: {reason}")
+
+    def _say_notices(self, say: Callable[[str], object]) -> None:
+        if isinstance(self.data, CocoDataSet):
+            for sentence in notices(self.data, self.samples.values()):
+                say(sentence)
 
     @cached_property
     def device(self) -> torch.device:

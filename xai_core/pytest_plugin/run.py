@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -60,17 +59,13 @@ class Run(Request):
 
         keep_freed_memory()
 
-        threads = self.options.threads
-        if threads is None and self.place.workers > 1:
-            threads = max(1, (os.cpu_count() or 1) // self.place.workers)
-        if threads is not None:
-            torch.set_num_threads(threads)
+        torch.set_num_threads(self.threads)
         return FusedEngine(precision=self.precision)
 
     @cached_property
     def store(self) -> Store:
         """The part files of this run."""
-        return Store(self.folder / PARTS)
+        return Store(self.folder / PARTS, self.place.session)
 
     def load(self, net: str) -> Net:
         """Build a net and load its weights."""
@@ -100,7 +95,7 @@ class Run(Request):
 
     def plan(self, cells: Collection[tuple[str, str, str, str]]) -> None:
         """Say which (net, size, sample, method) will be asked for, in their order."""
-        self.planned = len(cells)
+        self.planned = len(set(cells))  # a plug-in may repeat items
         for net, size, sample, method in cells:
             self._plan.setdefault((net, size), {}).setdefault(sample, {})[method] = None
 
@@ -147,12 +142,13 @@ class Run(Request):
     def _compute(self, chunk: Chunk, net: Net) -> list[Outcome]:
         from xai_core.report import previews
         from xai_core.report.maps import save_map
-        from xai_core.study import chunk_key, run_chunk
+        from xai_core.study import Scoring, chunk_key, run_chunk
 
         options, data, engine = self.options, self.data, self.engine
         # A copy that has forgotten all recognises nothing, and is held against the net's samples.
         recognised = None if net.randomised else options.recognised
-        key = chunk_key(chunk, net, data, engine, options.dilation, recognised)
+        scoring = Scoring(options.dilation, recognised, self.metrics)
+        key = chunk_key(chunk, net, data, engine, scoring)
         stored = self.store.read(key)
         if stored is not None and self._is_complete(stored, chunk, net):
             return stored
@@ -164,8 +160,7 @@ class Run(Request):
             data,
             engine,
             [self.methods[name] for name in chunk.methods],
-            dilation=options.dilation,
-            recognised=recognised,
+            scoring=scoring,
             keep_map=maps.append if options.save_maps or self._shows(chunk, net) else None,
             prepared=prepared,
         )

@@ -16,18 +16,15 @@ GALLERY = "gallery"
 
 
 def tables(summary: Summary, folder: Path) -> None:
-    """Write records and tables: what must not be lost, and takes no time.
+    """Write records and tables: what must not be lost, and takes no time. The records come first.
 
     Raises:
         OSError: a file can't be written.
     """
-    files = {
-        **saved.dump(summary),
-        "exp.json": exp_json.render(summary.records),
-        TABLES: markdown.render(summary),
-    }
-    for name, text in files.items():
+    for name, text in saved.dump(summary).items():
         write_atomically(folder / name, text.encode())
+    write_atomically(folder / "exp.json", exp_json.render(summary.records).encode())
+    write_atomically(folder / TABLES, _encoded(markdown.render(summary)))
 
 
 def pictures(summary: Summary, folder: Path) -> None:
@@ -41,6 +38,8 @@ def pictures(summary: Summary, folder: Path) -> None:
 
     (folder / PAGE).unlink(missing_ok=True)
     for name in (CHARTS, GALLERY):
+        if (folder / name).is_symlink():  # what it leads to isn't ours
+            (folder / name).unlink()
         shutil.rmtree(folder / name, ignore_errors=True)
     if not summary.records:
         return
@@ -50,7 +49,12 @@ def pictures(summary: Summary, folder: Path) -> None:
     maps = folder / previews.FOLDER
     gallery.write(summary, maps, folder / GALLERY)
     page = html.render(summary, drawn, maps)
-    write_atomically(folder / PAGE, page.encode())
+    write_atomically(folder / PAGE, _encoded(page))
+
+
+def _encoded(text: str) -> bytes:
+    """As UTF-8; what of a name is no text is written as it was escaped by Python."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def main_file(folder: Path) -> Path:

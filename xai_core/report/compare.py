@@ -8,6 +8,7 @@ import pandas as pd
 
 from xai_core.comparison import Comparison, compare, paired, values
 from xai_core.errors import BadInput
+from xai_core.report.statistics import few_images
 from xai_core.report.summary import Summary
 from xai_core.report.table import interval, markdown_table, number, p_value
 
@@ -39,7 +40,8 @@ def render(before: Summary, after: Summary) -> str:
     ]
     for random, part in found.pairs.groupby("random", sort=True):
         caption = "Nets that were never trained." if random else "Trained nets."
-        parts += [caption, _table(part, ["method"], titles)]
+        warning = few_images(part["image_id"].nunique())
+        parts += [f"{caption} {warning}".rstrip(), _table(part, ["method"], titles)]
     if found.pairs[["net", "size"]].drop_duplicates().shape[0] > 1:
         parts += ["## By net, size and method"]
         parts += [_table(found.pairs, ["net", "size", "method"], titles)]

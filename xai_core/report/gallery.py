@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from xai_core.files import file_name
 from xai_core.report import previews as kept
 from xai_core.report import tiles
 from xai_core.report.charts import parts
@@ -43,9 +44,9 @@ def write(summary: Summary, previews: Path, folder: Path) -> list[Path]:
     """Write the gallery, each figure as PNG and PDF.
 
     ``sample-SAMPLE`` has one sample, nets as rows and methods as columns (the study's figure 7.8);
-    ``sample-SAMPLE-baselines`` the same with the baselines. ``net-NET`` has the best, median and
-    worst sample of each method that is no baseline. More than six methods go on in ``...-2``.
-    Nothing is written where the run kept no previews.
+    ``sample-SAMPLE-baselines`` the same with the reference methods. ``net-NET`` has the best,
+    median and worst sample of each other method. More than six methods go on in ``...-2``. Nothing
+    is written where the run kept no previews.
 
     Args:
         summary: of the run.
@@ -71,7 +72,7 @@ def write(summary: Summary, previews: Path, folder: Path) -> list[Path]:
     paths = []
     with rc_context(STYLE):
         for name, figure in _figures(table, summary, load):
-            paths += [save(figure, folder / f"{name}.{kind}") for kind in KINDS]
+            paths += [save(figure, folder / f"{file_name(name)}.{kind}") for kind in KINDS]
     return paths
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+
+from xai_core.files import file_name
 
 if TYPE_CHECKING:
     from xai_core.types import Image
@@ -21,7 +24,7 @@ Cell = tuple[str, str, str, str]
 def map_files(folder: Path, cell: Cell, overlay: bool) -> list[Path]:
     """The files of one map: ``FOLDER/NET/SIZE/SAMPLE-METHOD.png``, ``.npy``, ``-overlay.png``."""
     net, size, sample, method = cell
-    return _files(folder / net / size, f"{sample}-{method}", overlay)
+    return _files(_folder(folder, net, size), f"{sample}-{method}", overlay)
 
 
 def save_map(folder: Path, cell: Cell, values: npt.NDArray[np.floating], image: Image) -> None:
@@ -37,7 +40,11 @@ def save_map(folder: Path, cell: Cell, values: npt.NDArray[np.floating], image: 
         OSError: a file can't be written.
     """
     net, size, sample, method = cell
-    write(folder / net / size, f"{sample}-{method}", values, image)
+    write(_folder(folder, net, size), f"{sample}-{method}", values, image)
+
+
+def _folder(folder: Path, net: str, size: str) -> Path:
+    return folder / file_name(net) / file_name(size)
 
 
 def write(folder: Path, name: str, values: npt.NDArray[np.floating], image: Image) -> list[Path]:
@@ -61,9 +68,17 @@ def write(folder: Path, name: str, values: npt.NDArray[np.floating], image: Imag
     return files
 
 
+def remove(folder: Path, names: Iterable[str]) -> bool:
+    """Remove what `write` has written under these names; says whether anything was there."""
+    there = [file for name in names for file in _files(folder, name, True) if file.exists()]
+    for file in there:
+        file.unlink()
+    return bool(there)
+
+
 def _files(folder: Path, name: str, overlay: bool) -> list[Path]:
     endings = [".png", ".npy"] + (["-overlay.png"] if overlay else [])
-    return [folder / f"{name}{ending}" for ending in endings]
+    return [folder / f"{file_name(name)}{ending}" for ending in endings]
 
 
 def grey(values: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:

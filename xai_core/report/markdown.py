@@ -9,7 +9,7 @@ import pandas as pd
 
 from xai_core.report import sanity
 from xai_core.report.recognition import nothing_recognised, sentences
-from xai_core.report.statistics import intervals, sections
+from xai_core.report.statistics import few_images, intervals, sections
 from xai_core.report.summary import Gap, Summary, by_method, frame
 from xai_core.report.table import escape, interval, markdown_table, number
 
@@ -22,7 +22,7 @@ MANY = 20
 
 LEGEND = (
     "P is the share of a map's energy inside the dilated mask; its interval comes from a bootstrap "
-    "over images. In italics: baselines, which need no gradient. *Chance* is the P of a uniform "
+    "over images. In italics: reference methods, to be beaten. *Chance* is the P of a uniform "
     "map (the dilated mask's share of the image), *gain* is mean P / chance: below 1 the method "
     "points away from the object; *below chance* is the share of records in which it does. A map "
     "of zeros counts as P = 0; *mean P, no zeros* leaves such maps out. A *dead logit* is exactly "
@@ -129,15 +129,18 @@ def _headline(summary: Summary) -> list[str]:
 def _caption(part: pd.DataFrame, random: object) -> str:
     nets = ", ".join(sorted(part["net"].unique()))
     sizes = ", ".join(sorted(part["size"].unique()))
+    images = part["image_id"].nunique()
     facts = (
         f"Nets: {nets}. Sizes: {sizes}. {part['sample'].nunique()} samples "
-        f"in {part['image_id'].nunique()} images of {part['data'].iloc[0]}."
+        f"in {images} images of {part['data'].iloc[0]}."
     )
+    warning = few_images(images)
+    facts += f" **{warning}**" if warning else ""
     return f"{RANDOM_NOTE} {facts}" if random else f"**Trained nets.** {facts}"
 
 
 def _method_rows(figures: pd.DataFrame, part: pd.DataFrame, summary: Summary) -> list[list[str]]:
-    """Methods first, then the baselines, in italics."""
+    """Methods first, then the reference methods, in italics."""
     together = figures.merge(intervals(part)[["method", "low", "high"]], on="method")
     rows = sorted(together.to_dict("records"), key=lambda row: row["method"] in summary.baselines)
     return [[_named(row["method"], summary), *_figures(row)] for row in rows]
@@ -221,7 +224,7 @@ def _timings(table: pd.DataFrame, summary: Summary) -> list[str]:
 
 def _details(table: pd.DataFrame, summary: Summary) -> list[str]:
     keys = ["net", "size", "weights_random", "method"]
-    figures = by_method(table, keys).merge(intervals(table, keys), on=[*keys, "records", "mean_p"])
+    figures = by_method(table, keys).merge(intervals(table, keys)[[*keys, "low", "high"]], on=keys)
     rows = [
         [
             row["net"] + (" (random weights)" if row["weights_random"] else ""),

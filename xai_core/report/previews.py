@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from xai_core.files import write_atomically
+from xai_core.files import file_name, write_atomically
+from xai_core.types import Name, Positive, Size
 
 if TYPE_CHECKING:
     from xai_core.types import Image, Mask
@@ -78,20 +80,26 @@ class Pictures:
 
 @dataclass(frozen=True)
 class _Legend:
-    method: str
-    scale: float
-    peak: float
+    method: Name
+    scale: Positive
+    peak: Positive
     heat: bool
+
+
+@dataclass(frozen=True)
+class _Meaning:
+    size: Size
+    maps: list[_Legend]
 
 
 def files(folder: Path, net: str, sample: str) -> tuple[Path, Path, Path, Path]:
     """Image, mask, maps and what they mean; the last is written last."""
-    own = folder / net
+    own, name = folder / file_name(net), file_name(sample)
     return (
-        folder / f"{sample}.jpg",
-        folder / f"{sample}.png",
-        own / f"{sample}.jpg",
-        own / f"{sample}.json",
+        folder / f"{name}.jpg",
+        folder / f"{name}.png",
+        own / f"{name}.jpg",
+        own / f"{name}.json",
     )
 
 
@@ -165,15 +173,18 @@ def save(
 
 def load(folder: Path, net: str, sample: str) -> Pictures | None:
     """What `save` wrote; None where it is missing or damaged."""
-    image_file, mask_file, maps_file, legend_file = files(folder, net, sample)
+    paths = files(folder, net, sample)
+    if not all(path.is_file() for path in paths):
+        return None
+    image_file, mask_file, maps_file, legend_file = paths
     try:
-        meaning = json.loads(legend_file.read_text("utf-8"))
-        legends, size = [_Legend(**entry) for entry in meaning["maps"]], str(meaning["size"])
+        meaning = msgspec.json.decode(legend_file.read_bytes(), type=_Meaning)
+        legends, size = meaning.maps, meaning.size
         image = _decoded(image_file, cv2.IMREAD_COLOR)[..., ::-1]
         levels = _decoded(mask_file, cv2.IMREAD_GRAYSCALE)
         grey = _decoded(maps_file, cv2.IMREAD_GRAYSCALE)
         tiles = np.split(grey, len(legends))
-    except (OSError, ValueError, TypeError, KeyError, ZeroDivisionError, cv2.error):
+    except (OSError, ValueError, RecursionError, ZeroDivisionError, cv2.error):
         return None
     if any(tile.shape != levels.shape for tile in tiles) or image.shape[:2] != levels.shape:
         return None

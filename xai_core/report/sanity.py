@@ -28,7 +28,7 @@ def sections(summary: Summary) -> list[str]:
     if not summary.randomised:
         return []
     table = frame([*summary.records, *summary.randomised])
-    table["base"] = table["net"].str.partition("~")[0]
+    table["base"] = table["base"].where(table["base"] != "", table["net"])
     table["stage"] = table["randomised"].replace("", "trained")
     parts = ["## Does the method notice that the net was randomised?", NOTE]
     for base in sorted(set(table.loc[table["randomised"] != "", "base"])):

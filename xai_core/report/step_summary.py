@@ -30,6 +30,7 @@ def append_text(text: str) -> None:
         OSError: the file can't be written.
     """
     name = os.environ.get(VARIABLE)
+    text = text.encode("utf-8", "backslashreplace").decode()
     if name:
         with Path(name).open("ab") as file:
             file.write(shortened(text).encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from xai_core.report.recognition import Recognition
@@ -60,7 +61,6 @@ class Summary:
         records: sorted.
         planned: number of records that the run set out to compute.
         titles: method id to its name in the literature, in the order of tables and charts.
-        baselines: ids of the methods that are there to be beaten.
         randomised: records of nets whose weights went through a cascading randomisation.
         recognition: by net and size, if only samples that a net recognises were asked for.
         skipped: cells whose method is not defined there, or that the user left out.
@@ -71,13 +71,13 @@ class Summary:
         timings: of single methods, from pytest-benchmark.
         no_timings: why there are none.
         provenance: heading to sentence or value, in order.
+        session: of the run that wrote this: 1, and one more each time that it was resumed.
     """
 
     name: str
     records: Sequence[Record]
     planned: int
     titles: Mapping[str, str]
-    baselines: Sequence[str] = ()
     randomised: Sequence[Record] = ()
     recognition: Sequence[Recognition] = ()
     skipped: Sequence[Gap] = ()
@@ -88,11 +88,18 @@ class Summary:
     timings: Sequence[Timing] = ()
     no_timings: str = ""
     provenance: Mapping[str, str] = field(default_factory=dict)
+    session: int = 1
 
     @property
     def cells(self) -> set[tuple[str, str, str, str]]:
         """(net, size, sample, method) of every record."""
         return {record.cell for record in [*self.records, *self.randomised]}
+
+    @cached_property
+    def baselines(self) -> list[str]:
+        """Ids of the reference methods, as the records say, sorted."""
+        both = [*self.records, *self.randomised]
+        return sorted({record.method for record in both if record.reference})
 
     @property
     def computed(self) -> int:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from xai_core.files import printable
+
 
 def number(value: object, digits: int = 3, *, signed: bool = False) -> str:
     """A number, or a dash where it is not defined."""
@@ -41,4 +43,4 @@ def escape(text: str) -> str:
     """Keep a cell in its cell: tabulate passes ``|``, line breaks and HTML through."""
     for character, replacement in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("\n", " ")):
         text = text.replace(character, replacement)
-    return text
+    return printable(text)

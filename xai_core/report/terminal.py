@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tabulate import tabulate
 
+from xai_core.files import printable
 from xai_core.report.markdown import headline_rows
 from xai_core.report.recognition import nothing_recognised, sentences
 from xai_core.report.summary import Summary
@@ -26,9 +27,11 @@ def render(summary: Summary) -> str:
         header = [header[at] for at in kept]
         lines += [tabulate(rows, header, disable_numparse=True, colalign=align), ""]
     skipped, failed = (sum(gap.cells for gap in gaps) for gaps in (summary.skipped, summary.failed))
-    state = "PARTIAL: " if summary.partial else ""
+    reason = f" ({summary.interrupted})" if summary.interrupted else ""
+    state = f"PARTIAL{reason}: " if summary.partial else ""
     lines.append(
         f"{state}{summary.computed} records of {summary.planned} planned, "
         f"{skipped} skipped, {failed} failed"
+        + (f", {len(summary.unexplained)} unexplained" if summary.unexplained else "")
     )
-    return "\n".join(lines)
+    return "\n".join(printable(line) for text in lines for line in text.split("\n"))

@@ -22,7 +22,7 @@ def render(
     """
     parts = [f"# Gate: {outcome(verdict)}", f"{after} against {before}."]
     for finding in verdict.findings:
-        parts.append(f"## {_mark(finding)}: {finding.what}")
+        parts.append(f"## {finding.mark}: {finding.what}")
         parts.append(finding.sentence)
         if finding.rows:
             parts.append(_table(finding, pages or {}))
@@ -30,15 +30,24 @@ def render(
 
 
 def outcome(verdict: Verdict) -> str:
-    """``passed`` or ``FAILED``, and how many records were compared."""
-    return f"{'FAILED' if verdict.failed else 'passed'}, {verdict.compared} records compared"
+    """``passed`` or ``FAILED``, how many records were compared, and what wasn't judged."""
+    left = sum(not finding.judged for finding in verdict.findings if not finding.failed)
+    return (
+        f"{'FAILED' if verdict.failed else 'passed'}, {verdict.compared} records compared"
+        f"{f', {left} not judged' if left else ''}"
+    )
+
+
+def last_line(verdict: Verdict, against: str) -> str:
+    """What a terminal ends with."""
+    return f"gate {outcome(verdict)}, against {against}"
 
 
 def lines(verdict: Verdict) -> list[str]:
     """One line a finding, and the tables of those that failed."""
     found = []
     for finding in verdict.findings:
-        found.append(f"{_mark(finding)}  {finding.what}: {finding.sentence}")
+        found.append(f"{finding.mark}  {finding.what}: {finding.sentence}")
         if finding.failed and finding.rows:
             found += ["", _table(finding, {}), ""]
     return found
@@ -52,10 +61,6 @@ def github_commands(verdict: Verdict) -> list[str]:
         for finding in verdict.findings
         if finding.failed
     ]
-
-
-def _mark(finding: Finding) -> str:
-    return "FAILED" if finding.failed else "ok"
 
 
 def _table(finding: Finding, pages: Mapping[str, str]) -> str:

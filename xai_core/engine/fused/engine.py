@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import warnings
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from xai_core.engine.autograd import AutogradEngine
-from xai_core.engine.capture import Captured, class_weights
+from xai_core.engine import autograd as reference
+from xai_core.engine.autograd import AutogradEngine, Question
+from xai_core.engine.capture import Captured, class_weights, left_alone
 from xai_core.engine.engine import (
     AT_TARGET,
     Attributions,
+    Computed,
     available,
+    check_input,
     check_logits,
-    check_size,
     choose_targets,
-    combine,
     no_gradient_at_target,
+    same_to_rounding,
+    warn_of_batch,
 )
 from xai_core.engine.fused import walk
-from xai_core.engine.fused.onednn import find
-from xai_core.engine.fused.plan import Plan, Prepared, make_plan
+from xai_core.engine.fused.check import mismatch, to_compare
+from xai_core.engine.fused.plan import Plan
+from xai_core.engine.fused.prepared import Prepared
 from xai_core.engine.fused.readers import NotRecordable
-from xai_core.engine.fused.tape import Tape, Twin
-from xai_core.errors import Unsupported
+from xai_core.engine.fused.scan import Scan
+from xai_core.engine.fused.state import State, same_values
+from xai_core.errors import BadInput, Unsupported, XaiError, first_line
 from xai_core.methods import Method
 from xai_core.signals import (
     ACTIVATION,
@@ -42,9 +45,6 @@ from xai_core.signals import (
     Signal,
 )
 from xai_core.types import Net
-
-_Key = TypeVar("_Key")
-_Value = TypeVar("_Value")
 
 
 class Precision(StrEnum):
@@ -76,191 +76,201 @@ def _tf32(allowed: bool) -> Iterator[None]:
 
 
 class FallsBack(UserWarning):
-    """A net is explained by the simple engine, because the walk does not know it."""
+    """A net is explained by the reference engine, because the walk does not know it."""
 
 
 class FusedEngine:
-    """See the module. What the walk does not know goes to `AutogradEngine`, with a warning.
+    """See the module. What the walk can't vouch for goes to the reference engine, with a warning.
+
+    A net is recorded once for each size of image, and again when its parameters, buffers, modules,
+    hooks, plain attributes or target layer change. When it is recorded, one image is explained by
+    both engines, and what differs beyond rounding is not shown.
 
     Args:
         onednn: whether torch's private oneDNN operators may serve where they are faster.
         precision: of the arithmetic.
-
-    A net is recorded once for each size of image, and again when its parameters, buffers, modules
-    or target layer change.
     """
 
     def __init__(self, onednn: bool = True, precision: Precision = Precision.FULL) -> None:
         self.id = "fused" if precision is Precision.FULL else f"fused-{precision}"
         self._onednn = onednn
         self._precision = precision
-        self._simple = AutogradEngine()
-        self._prepared: WeakKeyDictionary[nn.Module, _Prepared] = WeakKeyDictionary()
+        self._prepared: WeakKeyDictionary[nn.Module, Prepared] = WeakKeyDictionary()
         self._warned: set[tuple[str, str]] = set()
 
     def __call__(
         self, net: Net, images: Tensor, candidates: Sequence[Sequence[int]], methods: list[Method]
     ) -> Attributions:
         """See `Engine`."""
-        check_size(net, images)
+        check_input(net, images)
         needs, missing = available(net, methods)
-        try:
-            plan = self._plan(net, images, needs)
-        except NotRecordable as reason:
-            with _tf32(self._precision is Precision.TF32):
-                result = self._simple(net, images, candidates, methods)
-            if (net.id, str(reason)) not in self._warned:
-                self._warned.add((net.id, str(reason)))
-                text = f"{net.id} is explained by the slower engine 'autograd': {reason}"
-                warnings.warn(text, FallsBack, stacklevel=2)
-            return result
-        with torch.no_grad(), _tf32(self._precision is Precision.TF32):
-            return _explain(self.id, net, plan, images, candidates, methods, needs, missing)
+        if images.is_inference():
+            images = images.clone()
+        question = Question(net, images.detach(), candidates, needs, missing)
+        with left_alone(net.module), _tf32(self._precision is Precision.TF32):
+            try:
+                engine, computed = self.id, self._compute(question)
+            except NotRecordable as reason:
+                engine, computed = AutogradEngine.id, reference.compute(question)
+                self._warn(net, images, reason)
+        if computed.depends_on_batch and (net.id, "batch") not in self._warned:
+            self._warned.add((net.id, "batch"))
+            warn_of_batch(net)
+        return computed.attributions(engine, methods)
 
-    def _plan(self, net: Net, images: Tensor, needs: frozenset[Signal]) -> Plan:
-        prepared = self._prepared.get(net.module)
-        if prepared is None or not prepared.state.is_of(net):
-            onednn = self._onednn and images.dtype == torch.float32 and images.device.type == "cpu"
-            prepared = _Prepared(net, onednn, self._precision)
-            self._prepared[net.module] = prepared
-        return prepared.plan(images, needs)
+    def _warn(self, net: Net, images: Tensor, reason: NotRecordable) -> None:
+        kind = str(reason).partition(" differs by ")[0]
+        if (net.id, kind) in self._warned:
+            return
+        self._warned.add((net.id, kind))
+        height, width = images.shape[-2:]
+        warnings.warn(
+            f"{net.id} is explained by the slower reference engine 'autograd' "
+            f"(first at {width}x{height}): {reason}",
+            FallsBack,
+            stacklevel=3,
+        )
 
-
-class _State:
-    """What a net consisted of; tells whether it still does.
-
-    Holds on to all but the net itself, so that ids stay theirs and the net can still be freed.
-
-    Args:
-        net: the net.
-    """
-
-    def __init__(self, net: Net) -> None:
-        self._target_layer = net.target_layer
-        self._modules = list(net.module.modules())[1:]
-        self._tensors = [*net.module.parameters(), *net.module.buffers()]
-        self._seen = self._look(net.module)
-
-    def is_of(self, net: Net) -> bool:
-        """Whether modules, hooks, parameters and buffers are the same, their values too."""
-        return net.target_layer == self._target_layer and self._look(net.module) == self._seen
-
-    def _look(self, root: nn.Module) -> list[object]:
-        found: list[object] = []
-        for module in (root, *self._modules):
-            found += map(id, module._modules.values())
-            found += map(id, module._parameters.values())
-            found += map(id, module._buffers.values())
-            found += (len(module._forward_hooks), len(module._forward_pre_hooks))
-        for tensor in self._tensors:
-            found += (tensor.data_ptr(), tensor._version)
-        return found
-
-
-class _Prepared:
-    """What is known of a net in one state.
-
-    Args:
-        net: the net.
-        onednn: whether to look for oneDNN's private operators.
-        precision: of the arithmetic.
-    """
-
-    def __init__(self, net: Net, onednn: bool, precision: Precision) -> None:
-        self._dtype = torch.bfloat16 if precision is Precision.BF16 else None
-        self.state = _State(net)
-        self._target_layer = net.target_layer
-        self._twin: Twin | NotRecordable
-        try:
-            self._twin = Twin(net.module)
-        except NotRecordable as reason:
-            self._twin = reason
-        self._prepared = Prepared()
-        self._onednn = find() if onednn else None
-        self._tapes = _Recent[tuple[int, ...], Tape | NotRecordable]()
-        self._plans = _Recent[tuple[torch.Size, frozenset[Signal]], Plan]()
-
-    def plan(self, images: Tensor, needs: frozenset[Signal]) -> Plan:
-        """The plan for a batch of images.
+    def _compute(self, question: Question) -> Computed:
+        """What the walk gives, checked.
 
         Raises:
-            NotRecordable: the walk does not know this net, or not at this size.
+            NotRecordable: the walk does not know this net, or not at this size, or is wrong.
         """
+        net, images = question.net, question.images
+        if torch.is_autocast_enabled(images.device.type):
+            raise NotRecordable("its caller computes under autocast")
+        prepared, theirs = self._prepared.get(net.module), None
+        if prepared is None or not prepared.state.is_of(net):
+            prepared, theirs = self._look(question)
+        plan = prepared.plan(images, question.needs)
+        try:
+            ours = _explain(question, plan, None)
+            if prepared.is_due(plan, images, question.needs):
+                self._check(question, plan, ours, theirs)
+                prepared.vouch(plan, images, question.needs)
+        except NotRecordable as reason:
+            prepared.refuse(images, reason)
+            raise
+        prepared.count(plan, len(images))
+        return ours
 
-        def make() -> Plan:
-            rules = [rule for rule, signal in INPUT_GRADIENT.items() if signal in needs]
-            at_target = ACTIVATION_GRADIENT in needs
-            tape = self._tape(tuple(images.shape[1:]), images.dtype)
-            kernels = self._prepared, self._onednn
-            fold = images.dtype != torch.float64  # see _layout
-            return make_plan(tape, len(images), rules, at_target, *kernels, self._dtype, fold)
+    def _look(self, question: Question) -> tuple[Prepared, Computed]:
+        """Run a net that is new, or has changed, by the definition; then see what it consists of.
 
-        return self._plans.get((images.shape, needs), make)
+        The definition comes first: what a net sets up in its first forward pass has values then.
+        """
+        net, scan = question.net, Scan()
+        before = State(net)
+        theirs = reference.compute(_last(question, question.candidates[-1]), scan)
+        state, changes = State(net), ""
+        if not same_values(before.values, state.values):
+            with torch.no_grad():
+                net.module(question.images[-1:].clone())
+            again = State(net)
+            if not same_values(again.values, state.values):
+                changes = "its forward pass changes its own parameters or buffers"
+            state = again
+            theirs = reference.compute(_last(question, question.candidates[-1]))
+        images = question.images
+        onednn = self._onednn and images.dtype == torch.float32 and images.device.type == "cpu"
+        bf16 = torch.bfloat16 if self._precision is Precision.BF16 else None
+        prepared = Prepared(net, state, onednn, bf16, scan.reason or changes)
+        self._prepared[net.module] = prepared
+        return prepared, theirs
 
-    def _tape(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tape:
-        def record() -> Tape | NotRecordable:
-            if isinstance(self._twin, NotRecordable):
-                return self._twin
-            try:
-                return self._twin.record(shape, dtype, self._target_layer)
-            except NotRecordable as reason:
-                return reason
+    def _check(
+        self, question: Question, plan: Plan, ours: Computed, theirs: Computed | None
+    ) -> None:
+        """Compare with the reference engine on one image.
 
-        tape = self._tapes.get(shape, record)
-        if isinstance(tape, NotRecordable):
-            raise tape
-        return tape
+        Raises:
+            NotRecordable: something differs beyond rounding.
+        """
+        target = int(ours.targets[-1])
+        if theirs is None or int(theirs.targets[0]) != target:
+            theirs = reference.compute(_last(question, [target]))
+        self._compare(ours, theirs)
+        best = int(theirs.logits[0].argmax())
+        gradients = [theirs.signals[s] for s in INPUT_GRADIENT.values() if s in theirs.signals]
+        if best != target and gradients and not all(bool(g.any()) for g in gradients):
+            # A dead logit has no gradient to compare: that of the net's first choice has.
+            targets = ours.targets.clone()
+            targets[-1] = best
+            theirs = reference.compute(_last(question, [best]))
+            self._compare(_explain(question, plan, targets), theirs)
+        if len(question.images) > 1:
+            with torch.no_grad():
+                together = question.net.module(question.images.clone())
+            if not same_to_rounding(ours.logits, together):
+                raise NotRecordable("the images of a batch influence each other")
+
+    def _compare(self, ours: Computed, theirs: Computed) -> None:
+        reason = mismatch(ours, theirs, rounded=self._precision is not Precision.FULL)
+        if reason:
+            raise NotRecordable(reason)
 
 
-class _Recent(Generic[_Key, _Value]):
-    """The values that were used last; others are made anew, so that memory stays flat."""
-
-    _AT_MOST = 16
-
-    def __init__(self) -> None:
-        self._values: OrderedDict[_Key, _Value] = OrderedDict()
-
-    def get(self, key: _Key, make: Callable[[], _Value]) -> _Value:
-        if key not in self._values:
-            self._values[key] = make()
-        self._values.move_to_end(key)
-        while len(self._values) > self._AT_MOST:
-            self._values.popitem(last=False)
-        return self._values[key]
+def _last(question: Question, candidates: Sequence[int]) -> Question:
+    """What the check asks the reference engine: the last image alone."""
+    return Question(
+        question.net,
+        question.images[-1:],
+        [candidates],
+        to_compare(question.needs),
+        dict(question.missing),
+    )
 
 
-def _explain(
-    engine: str,
-    net: Net,
-    plan: Plan,
-    images: Tensor,
-    candidates: Sequence[Sequence[int]],
-    methods: Sequence[Method],
-    needs: frozenset[Signal],
-    missing: dict[Signal, str],
-) -> Attributions:
-    run = walk.forward(plan, images.detach().contiguous(memory_format=_layout(images.dtype)))
+def _explain(question: Question, plan: Plan, targets: Tensor | None) -> Computed:
+    """Walk forwards and back.
+
+    Args:
+        question: what is wanted.
+        plan: for images of this size and these signals.
+        targets: the output to explain in each image; None chooses among the candidates.
+
+    Raises:
+        NotRecordable: the walk failed, whatever the reason.
+    """
+    try:
+        with torch.no_grad():
+            return _walk(question, plan, targets)
+    except (XaiError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # the net can still be explained
+        raise NotRecordable(f"the walk fails: {first_line(error)}") from error
+
+
+def _walk(question: Question, plan: Plan, targets: Tensor | None) -> Computed:
+    net, images, needs = question.net, question.images, question.needs
+    missing = dict(question.missing)
+    run = walk.forward(plan, images.contiguous(memory_format=_layout(images.dtype)))
     logits = run.values[plan.tape.logits]
     check_logits(net, logits)
-    targets = choose_targets(net, logits, candidates)
-    signals: dict[Signal, Tensor] = {INPUT: images.detach(), LOGITS: logits}
+    if targets is None:
+        targets = choose_targets(net, logits, question.candidates)
+    signals: dict[Signal, Tensor] = {INPUT: images, LOGITS: logits}
     if needs & AT_TARGET:
         captured = _captured(net, plan, run)
-        signals[ACTIVATION] = captured.activation(net)
-        if CLASSIFIER_WEIGHTS in needs:
-            try:
+        try:
+            signals[ACTIVATION] = captured.activation(net)
+            if CLASSIFIER_WEIGHTS in needs:
                 signals[CLASSIFIER_WEIGHTS] = class_weights(net, captured, logits, targets)
-            except Unsupported as reason:
-                missing[CLASSIFIER_WEIGHTS] = str(reason)
+        except Unsupported as reason:
+            missing[CLASSIFIER_WEIGHTS] = reason
+        except BadInput as wrong:
+            missing |= dict.fromkeys(needs & AT_TARGET, wrong)
     if plan.image_rules or plan.target_gradient:
         found = walk.backward(plan, run, targets)
         signals |= {INPUT_GRADIENT[rule]: value for rule, value in found.at_image.items()}
-        if plan.target_gradient:
-            if found.at_target is None:
-                raise no_gradient_at_target(net)
+        if plan.image_rules and not found.at_image:
+            raise BadInput(f"{net.id} has no gradient: none reaches the image")
+        if plan.target_gradient and found.at_target is None:
+            missing.setdefault(ACTIVATION_GRADIENT, no_gradient_at_target(net))
+        elif found.at_target is not None and ACTIVATION in signals:
             signals[ACTIVATION_GRADIENT] = found.at_target
-    maps, refused, failed = combine(methods, signals, missing)
-    return Attributions(maps, refused, failed, logits, targets, engine)
+    return Computed(signals, missing, logits, targets)
 
 
 def _layout(dtype: torch.dtype) -> torch.memory_format:

@@ -18,6 +18,7 @@ from xai_core.engine.fused.operators import (
     Operator,
     Relu,
     Rules,
+    Stop,
 )
 from xai_core.engine.fused.tape import IMAGE, Node, Tape
 from xai_core.relu_rules import ReluRule
@@ -73,34 +74,42 @@ class Plan:
         return self.shapes[slot]
 
 
-class Prepared:
+class Layouts:
     """Operations in another form, each computed once per net."""
 
     def __init__(self) -> None:
-        self._casts: dict[tuple[int, ...], tuple[Operator, tuple[object, ...]]] = {}
-        self._known: dict[tuple[int, ...], tuple[Convolution, tuple[object, ...]]] = {}
+        self._casts: dict[tuple[object, ...], tuple[Operator, tuple[object, ...]]] = {}
+        self._known: dict[tuple[object, ...], tuple[Convolution, tuple[object, ...]]] = {}
 
     def folded(self, convolution: Convolution, norm: BatchNorm) -> Convolution:
         """One convolution for it and the batch normalisation behind it."""
         normalise = (norm.mean, norm.variance, norm.weight, norm.bias)
         parts = (convolution.weight, convolution.bias, *normalise)
-        return self._once(parts, lambda: norm.folded_into(convolution))
+        settings = ("folded", norm.eps, *convolution.geometry)
+        return self._once(parts, settings, lambda: norm.folded_into(convolution))
 
     def in_phases(self, convolution: Convolution) -> Convolution:
         """See `Convolution.in_phases`."""
-        return self._once((convolution.weight, convolution.bias), convolution.in_phases)
+        parts, settings = (convolution.weight, convolution.bias), ("phases", *convolution.geometry)
+        return self._once(parts, settings, convolution.in_phases)
 
     def cast(self, operator: Operator, dtype: torch.dtype) -> Operator:
         """The operation with weights of another type; see `Operator.cast`."""
         if not isinstance(operator, Convolution | Linear):
             return operator.cast(dtype)
-        key = (id(operator.weight), id(type(operator)))
+        geometry = operator.geometry if isinstance(operator, Convolution) else ()
+        key = (id(operator.weight), type(operator), geometry, dtype)
         if key not in self._casts:
             self._casts[key] = operator.cast(dtype), (operator.weight,)
         return self._casts[key][0]
 
-    def _once(self, parts: tuple[object, ...], make: Callable[[], Convolution]) -> Convolution:
-        key = tuple(id(part) for part in parts)
+    def _once(
+        self,
+        parts: tuple[object, ...],
+        settings: tuple[object, ...],
+        make: Callable[[], Convolution],
+    ) -> Convolution:
+        key = (*(id(part) for part in parts), *settings)
         if key not in self._known:
             self._known[key] = make(), parts  # held, so that the ids stay theirs
         return self._known[key][0]
@@ -111,7 +120,7 @@ def make_plan(
     batch: int,
     image_rules: Iterable[ReluRule],
     target_gradient: bool,
-    prepared: Prepared,
+    layouts: Layouts,
     onednn: OneDnn | None,
     dtype: torch.dtype | None = None,
     fold: bool = True,
@@ -123,7 +132,7 @@ def make_plan(
         batch: number of images.
         image_rules: rules whose gradient at the image is wanted.
         target_gradient: whether the plain gradient at the target layer is wanted.
-        prepared: the net's convolutions in another form.
+        layouts: the net's convolutions in another form.
         onednn: the net's private operators; None for public ones alone.
         dtype: of the backward pass; None for that of the forward pass.
         fold: whether batch normalisation becomes part of the convolution before it.
@@ -135,8 +144,8 @@ def make_plan(
         observed.update(tape.classifier[1:])
     nodes = list(tape.nodes)
     if fold:
-        nodes = _fold(nodes, observed, prepared)
-    nodes = [_in_phases(node, prepared) for node in nodes]
+        nodes = _fold(nodes, observed, layouts)
+    nodes = [_in_phases(node, layouts) for node in nodes]
     shapes = dict(tape.shapes)
     nodes = _relu_after_concatenation(nodes, observed, shapes)
     nodes = _relu_before_pooling(nodes, observed)
@@ -145,7 +154,7 @@ def make_plan(
         nodes = _with_onednn(nodes, observed, shapes, rules, batch, onednn)
     return Plan(
         tape,
-        tuple(_steps(nodes, observed, rules, prepared, dtype)),
+        tuple(_steps(nodes, observed, rules, layouts, dtype)),
         rules,
         at_image,
         target_gradient,
@@ -163,7 +172,7 @@ def _only_reader(nodes: Iterable[Node], observed: Iterable[int]) -> dict[int, No
     }
 
 
-def _fold(nodes: list[Node], observed: set[int], prepared: Prepared) -> list[Node]:
+def _fold(nodes: list[Node], observed: set[int], layouts: Layouts) -> list[Node]:
     """Convolution -> batch normalisation becomes one, unless what lies between is observed."""
     reader = _only_reader(nodes, observed)
     result: dict[int, Node] = {}  # by output
@@ -176,14 +185,14 @@ def _fold(nodes: list[Node], observed: set[int], prepared: Prepared) -> list[Nod
             and reader.get(before.output) is node
         ):
             del result[before.output]
-            node = Node(prepared.folded(before.operator, node.operator), before.inputs, node.output)
+            node = Node(layouts.folded(before.operator, node.operator), before.inputs, node.output)
         result[node.output] = node
     return list(result.values())
 
 
-def _in_phases(node: Node, prepared: Prepared) -> Node:
+def _in_phases(node: Node, layouts: Layouts) -> Node:
     if isinstance(node.operator, Convolution):
-        return replace(node, operator=prepared.in_phases(node.operator))
+        return replace(node, operator=layouts.in_phases(node.operator))
     return node
 
 
@@ -283,7 +292,7 @@ def _steps(
     nodes: list[Node],
     observed: set[int],
     rules: Mapping[int, Rules],
-    prepared: Prepared,
+    layouts: Layouts,
     dtype: torch.dtype | None,
 ) -> Iterable[Step]:
     reader = _only_reader(nodes, observed)
@@ -292,11 +301,12 @@ def _steps(
     for node in nodes:
         first = node.inputs[0]
         producer = by_output.get(first)
-        carried = tuple(rules[slot] for slot in node.inputs)
+        stops = isinstance(node.operator, Stop)
+        carried = tuple(() if stops else rules[slot] for slot in node.inputs)
         needed = any(carried)
         yield Step(
             node,
-            prepared.cast(node.operator, dtype) if dtype and needed else node.operator,
+            layouts.cast(node.operator, dtype) if dtype and needed else node.operator,
             in_place=node.operator.in_place
             and first in reader
             and producer is not None

@@ -27,6 +27,7 @@ from xai_core.engine.fused.operators import (
     Select,
     Shift,
     Slice,
+    Stop,
 )
 
 aten = torch.ops.aten
@@ -165,6 +166,10 @@ def _mm(r: Constants, x: Tensor, weight: Tensor) -> Steps:
     return [(Linear(r.constant(weight).t(), None), [x])]
 
 
+def _detach(r: Constants, x: Tensor) -> Steps:
+    return [(Stop(), [x])]
+
+
 def _relu(r: Constants, x: Tensor) -> Steps:
     return [(Relu(), [x])]
 
@@ -175,9 +180,7 @@ def _add(r: Constants, x: Any, y: Any, alpha: float = 1) -> Steps:
     if r.is_constant(x):
         x, y = y, x
     if r.is_constant(y):
-        offset = r.constant(y)
-        _broadcasts(offset, x)
-        return [(Shift(offset), [x])]
+        return [(Shift(_operand(r, y, x)), [x])]
     if x.shape != y.shape:
         raise NotRecordable("it adds tensors of different shapes")
     return [(Add(), [x, y])]
@@ -188,34 +191,36 @@ def _multiply(r: Constants, x: Any, y: Any) -> Steps:
         x, y = y, x
     if not r.is_constant(y):
         raise NotRecordable("it multiplies tensors that both depend on the image")
-    factor = r.constant(y)
-    _broadcasts(factor, x)
-    return [(Scale(factor), [x])]
+    return [(Scale(_operand(r, y, x)), [x])]
 
 
 def _divide(r: Constants, x: Any, y: Any) -> Steps:
     if not r.is_constant(y):
         raise NotRecordable("it divides by what depends on the image")
-    divisor = r.constant(y)
-    _broadcasts(divisor, x)
-    return [(Scale(1 / divisor), [x])]
+    return [(Scale(1 / _operand(r, y, x)), [x])]
 
 
 def _subtract(r: Constants, x: Any, y: Any, alpha: float = 1) -> Steps:
     if alpha != 1 or not r.is_constant(y):
         raise NotRecordable("it subtracts what depends on the image")
-    offset = r.constant(y)
-    _broadcasts(offset, x)
-    return [(Shift(-offset), [x])]
+    return [(Shift(-_operand(r, y, x)), [x])]
 
 
-def _broadcasts(constant: Any, x: Tensor) -> None:
-    """Refuse a constant that has a batch of its own, or makes the result larger."""
+def _operand(r: Constants, value: Any, x: Tensor) -> Any:
+    """A constant that a tensor is combined with, in floating point as torch computes it.
+
+    Raises:
+        NotRecordable: it has a batch of its own, or makes the result larger.
+    """
+    constant = r.constant(value)
     if isinstance(constant, Tensor) and (
         (constant.ndim >= x.ndim and constant.shape[0] != 1)
         or np.broadcast_shapes(constant.shape, x.shape) != tuple(x.shape)
     ):
         raise NotRecordable("it combines each image of a batch with a tensor of its own")
+    if isinstance(constant, Tensor) and not constant.is_floating_point():
+        constant = constant.to(x.dtype)
+    return constant
 
 
 def _concatenate(r: Constants, parts: list[Tensor], dim: int = 0) -> Steps:
@@ -302,8 +307,8 @@ def _not_batch(dim: int, x: Tensor) -> int:
     return dim
 
 
-# Operations that give the same values again. (Where a net detaches, `check_graph` sees it.)
-SAME = {aten.alias.default, aten.clone.default, aten.detach.default}
+# Operations that give the same values again.
+SAME = {aten.alias.default, aten.clone.default}
 
 READERS: dict[Any, Callable[..., Steps]] = {
     aten._adaptive_avg_pool2d.default: _adaptive,
@@ -315,6 +320,7 @@ READERS: dict[Any, Callable[..., Steps]] = {
     aten.avg_pool2d.default: _average_pool,
     aten.cat.default: _concatenate,
     aten.convolution.default: _convolution,
+    aten.detach.default: _detach,
     aten.div.Tensor: _divide,
     aten.max_pool2d_with_indices.default: _max_pool,
     aten.mean.dim: _mean,

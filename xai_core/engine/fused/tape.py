@@ -1,9 +1,9 @@
 """The tape: every operation that a net really runs on an image of one size, in order.
 
-The net runs once on a copy of itself that has shapes but no values (torch's meta device), below all
-spellings of an operation, so ``nn.ReLU``, ``F.relu``, ``x.relu_()`` and a reused module are one and
-the same here. A net whose path depends on the values it sees can't run without values, and is found
-out that way. The user's net is never run nor touched.
+A copy of the net that has shapes but no values (torch's meta device) runs once, and is watched
+below all spellings of an operation, so ``nn.ReLU``, ``F.relu``, ``x.relu_()`` and a reused module
+are one and the same here. A net whose path depends on the values it sees can't run without values,
+and is found out that way. The user's net is not touched.
 """
 
 from __future__ import annotations
@@ -11,17 +11,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from xai_core.engine.fused.graph_check import check_graph
-from xai_core.engine.fused.operators import (
-    Operator,
-)
+from xai_core.engine.fused.operators import Operator, Stop
 from xai_core.engine.fused.readers import BATCH, READERS, SAME, NotRecordable
+from xai_core.engine.fused.state import hooked
 from xai_core.errors import first_line
 
 IMAGE = 0
@@ -62,25 +61,31 @@ class Tape:
     targets: tuple[int, ...]
     classifier: tuple[str, int, int] | None
 
+    @cached_property
+    def outline(self) -> tuple[object, ...]:
+        """What is done, apart from the size of the image: the same for most sizes."""
+        steps = ((n.operator.outline(), n.inputs, n.output) for n in self.nodes)
+        return (*steps, self.logits, self.targets, self.classifier)
+
 
 class Twin:
     """A net's copy without values.
 
     Args:
-        module: the net; only read.
+        module: the net, in evaluation mode; only read.
 
     Raises:
         NotRecordable: the net can't be copied, or has hooks, whose effect a copy can't share.
     """
 
     def __init__(self, module: nn.Module) -> None:
-        if any(_hooks(child) for child in module.modules()):
+        if hooked(module):
             raise NotRecordable("it has hooks")
         tensors = [*module.parameters(), *module.buffers()]
         stand_ins: dict[int, Any] = {id(t): torch.empty_like(t, device="meta") for t in tensors}
         self._constants = {id(stand_ins[id(t)]): t.detach() for t in tensors}
         try:
-            self._module = copy.deepcopy(module, stand_ins).eval()
+            self._module = copy.deepcopy(module, stand_ins)
         except Exception as error:  # a user's module may raise anything
             raise NotRecordable(f"it can't be copied: {first_line(error)}") from error
         self._names = {id(child): name for name, child in self._module.named_modules()}
@@ -126,8 +131,8 @@ class Twin:
                 handle.remove()
         if len(recorder.shapes[logits]) != 1:
             raise NotRecordable("its output is not (batch, classes)")
-        nodes = _leading_to({logits}, recorder.nodes)
-        check_graph(output, [(type(node.operator), len(node.inputs)) for node in nodes])
+        if _own_gradient(output):
+            raise NotRecordable("it has an autograd function of its own")
         if recorder.any_gradient_hook():
             raise NotRecordable("it hooks itself into the gradient")
         observed = {logits, *targets, *(slot for _, *slots in classifiers[-1:] for slot in slots)}
@@ -149,16 +154,19 @@ def _leading_to(outputs: set[int], nodes: Sequence[Node]) -> tuple[Node, ...]:
     return tuple(reversed(found))
 
 
-def _hooks(module: nn.Module) -> bool:
-    return any(
-        getattr(module, name)
-        for name in (
-            "_forward_hooks",
-            "_forward_pre_hooks",
-            "_backward_hooks",
-            "_backward_pre_hooks",
-        )
-    )
+def _own_gradient(output: Tensor) -> bool:
+    """Whether a gradient on the way to the image is the net's own, not that of an operation."""
+    seen: set[Any] = set()
+    stack = [output.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if isinstance(node, torch.autograd.function.BackwardCFunction):
+            return True
+        stack.extend(parent for parent, _ in node.next_functions)
+    return False
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -216,6 +224,12 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.shapes[slot] = tuple(output.shape[1:])
             if overwritten is not None:
                 self._forget_views_of(overwritten)
+            if not torch.is_grad_enabled():
+                if overwritten is not None:
+                    raise NotRecordable("it works in place where it wants no gradient")
+                self.nodes.append(Node(Stop(), (slot,), slot + 1))
+                slot += 1
+                self.shapes[slot] = tuple(output.shape[1:])
             self._bind(output, slot)
 
     def _note_constant(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:

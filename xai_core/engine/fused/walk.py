@@ -103,16 +103,17 @@ def _as(keep: Any, dtype: torch.dtype | None) -> Any:
 def _step_back(plan: Plan, step: Step, gradients: _Gradients, kept: Any) -> None:
     node = step.node
     g, owned = gradients.take(node.output)
+    input_shapes = [plan.shape(slot) for slot in node.inputs]
     if isinstance(g, ClassRow):
-        g = ClassRow(gradients.narrowed(g.values, step.rules), g.targets)
-        short_cut = step.backward.backward_row(g, kept, step.rules)
+        shape = plan.shape(node.output)
+        g = ClassRow(gradients.narrowed(g.values, step.rules), g.targets).over(shape)
+        short_cut = step.backward.backward_row(g, kept, input_shapes, step.rules)
         if short_cut is not None:
             gradients.add(node.inputs[0], short_cut, owned=True)
             return
-        g, owned = g.dense(plan.shape(node.output)[0]), True
+        g, owned = g.dense(shape), True
     else:
         g = gradients.narrowed(g, step.rules)
-    input_shapes = [plan.shape(slot) for slot in node.inputs]
     results = step.backward.backward(g, kept, input_shapes, step.rules, owned)
     memory = g.untyped_storage().data_ptr()
     for slot, carried, result in zip(node.inputs, step.carried, results, strict=True):
@@ -185,4 +186,4 @@ class _Gradients:
         return dict(zip(rules, rules_apart(g, self._batch), strict=True))
 
     def _dense(self, slot: int, g: Tensor | ClassRow) -> Tensor:
-        return g if isinstance(g, Tensor) else g.dense(self._plan.shape(slot)[0])
+        return g if isinstance(g, Tensor) else g.dense(self._plan.shape(slot))

@@ -68,7 +68,7 @@ def fifths(
 
 
 def _title(method: str, own: pd.DataFrame, summary: Summary) -> PanelTitle:
-    kind = "baseline, " if method in summary.baselines else ""
+    kind = "reference, " if method in summary.baselines else ""
     return PanelTitle(
         summary.titles.get(method, method), f"{kind}mean P {own['concentration'].mean():.3f}"
     )

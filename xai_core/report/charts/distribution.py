@@ -13,6 +13,7 @@ from xai_core.report.charts.chart import Chart
 from xai_core.report.charts.sheet import label_room, label_rows, method_rows, sheet
 from xai_core.report.charts.text import SMALL, width
 from xai_core.report.palette import INK, colour_of, lightened
+from xai_core.report.ranking import in_order
 from xai_core.report.summary import Summary
 
 TITLE = "Distribution of concentration P"
@@ -109,12 +110,12 @@ def _row(axis: Axes, at: float, values: npt.NDArray[np.float64], colour: str) ->
 def _alt(groups: list[tuple[bool, pd.DataFrame]], summary: Summary) -> str:
     sentences = []
     for random, part in groups:
-        medians = part.groupby("method")["concentration"].median()
+        medians = in_order(part.groupby("method")["concentration"].median())
         ends = [
             f"{summary.titles.get(str(method), str(method))} {median:.3f}"
             for method, median in (
-                (medians.idxmax(), medians.max()),
-                (medians.idxmin(), medians.min()),
+                (medians.index[0], medians.iloc[0]),
+                (medians.index[-1], medians.iloc[-1]),
             )
         ]
         text = (

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from xai_core.files import file_name
 from xai_core.report.charts import marks, parts
 from xai_core.report.charts.chart import Chart
 from xai_core.report.charts.sheet import (
@@ -23,6 +24,7 @@ from xai_core.report.charts.sheet import (
 )
 from xai_core.report.charts.text import SMALL, counted, listed, width
 from xai_core.report.palette import INK, colour_of, lightened
+from xai_core.report.ranking import in_order
 from xai_core.report.summary import Summary
 
 ROW, BAR = 0.168, 0.74
@@ -36,9 +38,6 @@ MANY = 4
 
 ONE_IMAGE = "One image: no interval."
 INTERVAL = "Whiskers: 95 % bootstrap interval over images."
-NO_MANY = 4
-"""Panels whose best method the alternative text names."""
-
 HATCHED = "Hatched: random weights, never trained; their P is the architecture's own level."
 
 
@@ -91,7 +90,7 @@ def per_net(table: pd.DataFrame, summary: Summary) -> list[Chart]:
             for net, random, own in parts.by_net(part)
         ]
         title = f"Mean concentration P per net, {parts.sizes(part)}"
-        charts.append(_chart(f"nets-{size}", title, panels, part, summary))
+        charts.append(_chart(f"nets-{file_name(size)}", title, panels, part, summary))
     return charts
 
 
@@ -207,7 +206,7 @@ def _alt(title: str, panels: Sequence[Panel], summary: Summary) -> str:
     if len(panels) <= MANY:
         best = "; ".join(f"{_highest(panel, summary)}, {panel.where}" for panel in panels)
     else:
-        names = Counter(_name(panel.bars["mean_p"].idxmax(), summary) for panel in panels)
+        names = Counter(_name(in_order(panel.bars["mean_p"]).index[0], summary) for panel in panels)
         best = "; ".join(f"{name} in {n} of {len(panels)} nets" for name, n in names.most_common())
     chance = np.mean([panel.bars["chance"].mean() for panel in panels])
     count = counted(max(len(panel.bars) for panel in panels), "method")
@@ -215,10 +214,10 @@ def _alt(title: str, panels: Sequence[Panel], summary: Summary) -> str:
 
 
 def _highest(panel: Panel, summary: Summary) -> str:
-    means = panel.bars["mean_p"]
+    means = in_order(panel.bars["mean_p"])
     if len(means) > 1 and means.nunique() == 1:
         return f"all methods {means.iloc[0]:.3f}"
-    best = str(means.idxmax())
+    best = str(means.index[0])
     bar = panel.bars.loc[best]
     figures = f"{_name(best, summary)} {bar['mean_p']:.3f}"
     if np.isfinite(bar["low"]):

@@ -17,6 +17,7 @@ from xai_core.report.charts.chart import Chart
 from xai_core.report.charts.sheet import PanelTitle, sheet
 from xai_core.report.charts.text import SMALL, counted, listed, width
 from xai_core.report.palette import INK, QUIET, colour_of
+from xai_core.report.ranking import blocks
 from xai_core.report.summary import Summary
 
 TITLE = "Ranks of the methods"
@@ -24,9 +25,6 @@ FEWEST_METHODS, FEWEST_IMAGES = 3, 10
 """Friedman's chi-squared and Nemenyi's normal approximation are too rough below."""
 
 ALPHA = 0.05
-DIGITS = 6
-"""Of P: CAM and Grad-CAM of the same net differ by rounding alone, and then tie."""
-
 LINE = 0.165
 """Inches per unit of y: a label's height."""
 
@@ -65,33 +63,23 @@ def ranking(table: pd.DataFrame) -> Ranking | None:
 
     None with fewer than three methods or ten images, or where P never differs.
     """
-    cells = table.pivot_table(
-        index=["image_id", "net", "size", "sample"], columns="method", values="concentration"
-    )
-    without: list[str] = []
-    while len(cells.columns) >= FEWEST_METHODS and cells.dropna().empty:
-        rarest = str(cells.count().idxmin())
-        without.append(rarest)
-        cells = cells.drop(columns=rarest)
-    cells = cells.dropna()
-    blocks = cells.groupby("image_id").mean().round(DIGITS)
-    images, methods = blocks.shape
-    if methods < FEWEST_METHODS or images < FEWEST_IMAGES or (blocks.nunique(axis=1) == 1).all():
+    found = blocks(table)
+    means = found.means
+    images, methods = means.shape
+    if methods < FEWEST_METHODS or images < FEWEST_IMAGES or (means.nunique(axis=1) == 1).all():
         return None
     # Imported here: it brings seaborn and statsmodels, which take a second.
     from scikit_posthocs import posthoc_nemenyi_friedman
 
     quantile = stats.studentized_range.ppf(1 - ALPHA, methods, np.inf) / np.sqrt(2)
-    keys = ["image_id", "net", "size", "sample"]
-    kept = table[~table["method"].isin(without)].merge(cells.index.to_frame(index=False), on=keys)
     return Ranking(
-        ranks=blocks.rank(axis=1, ascending=False).mean(),
-        same=posthoc_nemenyi_friedman(blocks),
+        ranks=found.ranks,
+        same=posthoc_nemenyi_friedman(means),
         distance=float(quantile * np.sqrt(methods * (methods + 1) / (6 * images))),
-        friedman=float(stats.friedmanchisquare(*blocks.to_numpy().T).pvalue),
+        friedman=float(stats.friedmanchisquare(*means.to_numpy().T).pvalue),
         images=images,
-        table=kept,
-        without=tuple(without),
+        table=found.table,
+        without=found.without,
     )
 
 

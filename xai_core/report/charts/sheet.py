@@ -43,7 +43,7 @@ class Rows:
 
     Attributes:
         rows: from top to bottom.
-        divider: y of the heading above the baselines; None without baselines, or nothing else.
+        divider: y of the heading above the reference methods; None without them, or nothing else.
     """
 
     rows: tuple[Row, ...]
@@ -56,7 +56,7 @@ class Rows:
 
 
 def method_rows(methods: Sequence[str], titles: Mapping[str, str], baselines: set[str]) -> Rows:
-    """The methods in their order, the baselines after a gap."""
+    """The methods in their order, the reference methods after a gap."""
     ahead = [method for method in methods if method not in baselines]
     behind = [method for method in methods if method in baselines]
     gap = 0.95 if ahead and behind else 0.0
@@ -183,7 +183,7 @@ def sheet(
 
 def label_room(rows: Rows) -> float:
     """Inches that the labels of `label_rows` need."""
-    heading = width("Baselines", SMALL) if rows.divider is not None else 0.0
+    heading = width("Reference methods", SMALL) if rows.divider is not None else 0.0
     return max(heading, *(width(row.label) for row in rows.rows)) + 0.1
 
 
@@ -217,7 +217,7 @@ def label_rows(axis: Axes, rows: Rows, room: float, page: Sheet, first: bool) ->
             axis.text(
                 -0.06 / page.panel_width,
                 rows.divider,
-                "Baselines",
+                "Reference methods",
                 ha="right",
                 va="center_baseline",
                 color=QUIET,

@@ -9,6 +9,7 @@ from xai_core.engine.fused.operators.arrange import (
     Select,
     Shift,
     Slice,
+    Stop,
 )
 from xai_core.engine.fused.operators.average import AdaptiveAveragePool, AveragePool, Mean
 from xai_core.engine.fused.operators.operator import ClassRow, Operator, Rules, rules_apart
@@ -41,6 +42,7 @@ __all__ = [
     "Select",
     "Shift",
     "Slice",
+    "Stop",
     "pass_relu",
     "rules_apart",
 ]

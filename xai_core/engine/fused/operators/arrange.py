@@ -63,6 +63,23 @@ class Shift(Operator):
 
 
 @dataclass(frozen=True, eq=False)
+class Stop(Operator):
+    """The same values; no gradient passes (``detach``, ``torch.no_grad``)."""
+
+    @property
+    def gives_away(self) -> bool:
+        return False
+
+    def forward(self, inputs: Sequence[Tensor], in_place: bool) -> tuple[Tensor, Any]:
+        return inputs[0], None
+
+    def backward(
+        self, g: Tensor, kept: Any, shapes: Sequence[Sequence[int]], rules: Rules, owned: bool
+    ) -> Sequence[Tensor]:
+        return (torch.zeros_like(g),)
+
+
+@dataclass(frozen=True, eq=False)
 class Concatenate(Operator):
     """Concatenation along a dimension that is not the batch."""
 
@@ -95,10 +112,16 @@ class Reshape(Operator):
     ) -> Sequence[Tensor]:
         return (g.reshape(g.shape[0], *shapes[0]),)
 
-    def backward_row(self, row: ClassRow, kept: Any, rules: Rules) -> ClassRow | None:
-        if math.prod(self.shape) != self.shape[0]:
+    def backward_row(
+        self, row: ClassRow, kept: Any, shapes: Sequence[Sequence[int]], rules: Rules
+    ) -> ClassRow | None:
+        (before,) = shapes  # (classes, 1, ...) to (classes, 1, ...): each class stays a channel
+        if not before[0] == math.prod(before) == self.shape[0] == math.prod(self.shape):
             return None
-        return ClassRow(row.values.reshape(row.values.shape[0], 1, 1, 1), row.targets)
+        return ClassRow(row.values.reshape(-1, 1, *before[1:]), row.targets)
+
+    def outline(self) -> tuple[object, ...]:
+        return ("Reshape", len(self.shape))
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +164,9 @@ class Slice(Operator):
         result = g.new_zeros(g.shape[0], *shapes[0])
         result.narrow(self.dim, self.start, self.length).copy_(g)
         return (result,)
+
+    def outline(self) -> tuple[object, ...]:
+        return ("Slice", self.dim)
 
 
 @dataclass(frozen=True, eq=False)

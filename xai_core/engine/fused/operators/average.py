@@ -79,6 +79,11 @@ class Mean(Operator):
         g = g.reshape(*g.shape[:2], 1, 1) / self.count
         return (empty_like_rows(g, g.shape[0], shapes[0], torch.channels_last).copy_(g),)
 
-    def backward_row(self, row: ClassRow, kept: Any, rules: Rules) -> ClassRow:
+    def backward_row(
+        self, row: ClassRow, kept: Any, shapes: Sequence[Sequence[int]], rules: Rules
+    ) -> ClassRow:
         values = row.values.reshape(*row.values.shape[:2], 1, 1) / self.count
         return ClassRow(values, row.targets)
+
+    def outline(self) -> tuple[object, ...]:
+        return ("Mean", self.keep)

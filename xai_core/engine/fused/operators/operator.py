@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import torch
@@ -27,7 +27,8 @@ class ClassRow:
     """A gradient that is zero but at one channel of each image: where every walk begins.
 
     Attributes:
-        values: the gradient at this channel, (B, 1, ...) or, rule after rule, (R * B, 1, ...).
+        values: the gradient at this channel, (B, 1, ...) or, rule after rule, (R * B, 1, ...);
+            where it is the same at all positions of a map, these may have length 1.
         targets: the channel in each image, (B,).
     """
 
@@ -39,11 +40,19 @@ class ClassRow:
         """Rows per image: 1, or R."""
         return self.values.shape[0] // self.targets.shape[0]
 
-    def dense(self, channels: int) -> Tensor:
-        """The gradient with all its channels."""
-        index = self.channels_of(self.values.shape[0]).expand_as(self.values)
-        shape = (self.values.shape[0], channels, *self.values.shape[2:])
-        return self.values.new_zeros(shape).scatter_(1, index, self.values)
+    def over(self, shape: Sequence[int]) -> ClassRow:
+        """The same over a whole map: what is one value for all its positions is repeated.
+
+        Args:
+            shape: of the gradient, without the batch.
+        """
+        return ClassRow(self.values.expand(-1, -1, *shape[1:]), self.targets)
+
+    def dense(self, shape: Sequence[int]) -> Tensor:
+        """The gradient with all its channels, (R * B, *shape) or (B, *shape)."""
+        values = self.over(shape).values
+        index = self.channels_of(values.shape[0]).expand_as(values)
+        return values.new_zeros(values.shape[0], *shape).scatter_(1, index, values)
 
     def channels_of(self, rows: int) -> Tensor:
         """`targets` for each of ``rows`` rows, with as many dimensions as `values`."""
@@ -87,9 +96,28 @@ class Operator(ABC):
         """The same with weights of another type, for the backward pass."""
         return self
 
-    def backward_row(self, row: ClassRow, kept: Any, rules: Rules) -> Tensor | ClassRow | None:
-        """`backward` for a gradient at one channel; None where that has no short cut."""
+    def backward_row(
+        self, row: ClassRow, kept: Any, shapes: Sequence[Sequence[int]], rules: Rules
+    ) -> Tensor | ClassRow | None:
+        """`backward` for a gradient at one channel; None where that has no short cut.
+
+        Args:
+            row: the gradient at the output, over its whole map.
+            kept: what `forward` kept.
+            shapes: of each input, without the batch.
+            rules: the rules that ``row`` carries.
+        """
         return None
+
+    def outline(self) -> tuple[object, ...]:
+        """What it does apart from the values of its weights and the size of the image."""
+        return (type(self).__name__, *(_outline(getattr(self, f.name)) for f in fields(self)))  # type: ignore[arg-type]
+
+
+def _outline(value: object) -> object:
+    if isinstance(value, Tensor):
+        return tuple(value.shape), value.dtype
+    return tuple(map(_outline, value)) if isinstance(value, list | tuple) else value
 
 
 def rules_apart(g: Tensor, batch: int) -> Tensor:

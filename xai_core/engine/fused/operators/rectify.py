@@ -43,10 +43,13 @@ class Relu(Operator):
     ) -> Sequence[Tensor]:
         return (pass_relu(g, kept, rules, owned) if self.ruled else g,)
 
-    def backward_row(self, row: ClassRow, kept: Tensor, rules: Rules) -> ClassRow:
+    def backward_row(
+        self, row: ClassRow, kept: Tensor | None, shapes: Sequence[Sequence[int]], rules: Rules
+    ) -> ClassRow:
+        if kept is None:  # the pooling behind it applied the rules
+            return row
         index = row.channels_of(kept.shape[0]).expand(-1, -1, *kept.shape[2:])
-        values = row.values.expand(-1, -1, *kept.shape[2:])
-        return ClassRow(pass_relu(values, kept.gather(1, index), rules, False), row.targets)
+        return ClassRow(pass_relu(row.values, kept.gather(1, index), rules, False), row.targets)
 
 
 def pass_relu(g: Tensor, output: Tensor, rules: Rules, owned: bool) -> Tensor:

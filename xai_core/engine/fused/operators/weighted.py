@@ -65,6 +65,11 @@ class Convolution(Operator):
             ),
         )
 
+    @property
+    def geometry(self) -> tuple[object, ...]:
+        """All that a convolution is but its weights."""
+        return self.stride, self.padding, self.dilation, self.groups
+
     def output_size(self, size: Sequence[int]) -> tuple[int, int]:
         """Rows and columns of the output for an input's rows and columns."""
         height, width = (
@@ -75,7 +80,9 @@ class Convolution(Operator):
         )
         return height, width
 
-    def backward_row(self, row: ClassRow, kept: Any, rules: Rules) -> Tensor | None:
+    def backward_row(
+        self, row: ClassRow, kept: Any, shapes: Sequence[Sequence[int]], rules: Rules
+    ) -> Tensor | None:
         if self.weight.shape[2:] != (1, 1) or self.groups != 1 or self.stride != (1, 1):
             return None
         if self.padding != (0, 0):
@@ -215,6 +222,8 @@ class Linear(Operator):
         # A few rows: row by row is memory-bound, while a small matrix product is slower than that.
         return (torch.bmm(g.unsqueeze(1), self.weight.expand(g.shape[0], -1, -1)).squeeze(1),)
 
-    def backward_row(self, row: ClassRow, kept: Any, rules: Rules) -> Tensor:
+    def backward_row(
+        self, row: ClassRow, kept: Any, shapes: Sequence[Sequence[int]], rules: Rules
+    ) -> Tensor:
         weights = self.weight[row.targets].repeat(row.repeats, 1)
         return row.values * weights
