@@ -36,6 +36,8 @@ MOST_MEMBER = 8 << 30
 MOST_IMAGE = 64 << 20
 AT_ONCE = 8
 """Images that are fetched at the same time."""
+END = 1.0
+"""Seconds that each of them has to notice that all are given up."""
 
 
 def fetch_annotations(folder: Path, site: Site, say: Callable[[str], object]) -> None:
@@ -134,9 +136,10 @@ def _fetch_all(
 
     for sample in samples:
         waiting.put(sample)
-    for _ in range(min(AT_ONCE, len(samples))):
-        # Nobody waits for a daemon: Ctrl-C ends the process while a server is being waited for.
-        threading.Thread(target=work, daemon=True).start()
+    # Nobody waits for a daemon: Ctrl-C ends the process while a server is being waited for.
+    workers = [threading.Thread(target=work, daemon=True) for _ in samples[:AT_ONCE]]
+    for worker in workers:
+        worker.start()
     reasons: dict[str, str] = {}
     with tqdm(total=len(samples), unit="image", disable=None) as bar:
         try:
@@ -147,6 +150,9 @@ def _fetch_all(
                         raise error
                     reasons[data.path(sample).name] = _said(error)
                     if len(reasons) == count == AT_ONCE:
+                        given_up.set()
+                        for worker in workers:  # they write to the folder that is thrown away
+                            worker.join(END)
                         rest = {data.path(sample).name for sample in samples} - reasons.keys()
                         return reasons | dict.fromkeys(rest, f"given up: {_said(error)}")
                 bar.update()
