@@ -239,6 +239,27 @@ def test_images_that_influence_each_other_are_computed_alone():
     assert {a.batch_size for a in together} == {1}
 
 
+class Autocast(nn.Module):
+    def __init__(self, features):
+        super().__init__()
+        self.features = features
+
+    def forward(self, z):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return self.features(z)
+
+
+def test_maps_of_a_layer_under_autocast_are_scored():
+    net = tiny_net()
+    net.module.features = Autocast(net.module.features)
+    net.module.fc = nn.Linear(net.module.fc.in_features, 3).bfloat16()
+    net.module.float()
+    net.module.fc.bfloat16()
+    net = replace(net, target_layer="features")
+    outcomes = {o.method: o for o in run(net, data_of((picture(0), blob())))}
+    assert isinstance(outcomes["grad_cam"], Record), outcomes["grad_cam"]
+
+
 def key(chunk=None, net=None, data=None, engine=None, **scoring):
     data = data or data_of((picture(0), blob()))
     chunk = chunk or Chunk("original", tuple(data.samples()), ALL)

@@ -245,7 +245,7 @@ def run_chunk(
             )
             if keep_map and method.id in result.maps:
                 cell = (net.id, chunk.size, entry.sample.id, method.id)
-                values = result.maps[method.id][i].cpu().numpy()
+                values = _array(result.maps[method.id][i])
                 keep_map(MapOf(cell, values, entry.image, entry.mask, entry.dilated))
     return outcomes
 
@@ -292,6 +292,11 @@ def _none(
     ]
 
 
+def _array(values: Tensor) -> Map:
+    """As numpy has it, which knows no bfloat16 (a map of a layer under autocast is in it)."""
+    return (values.float() if values.dtype == torch.bfloat16 else values).cpu().numpy()
+
+
 def _rank(result: Attributions, i: int) -> int:
     """The explained output's place among all outputs of an image, 1 = highest logit."""
     logits = result.logits[i]
@@ -315,7 +320,7 @@ def _score(
         return NoRecord(*cell, "unsupported", printable(result.refused[method.id]))
     if method.id in result.failed:
         return NoRecord(*cell, "failed", printable(result.failed[method.id]))
-    values = result.maps[method.id][i].cpu().numpy()
+    values = _array(result.maps[method.id][i])
     try:
         metrics = _measure(values, entry.dilated, scoring.metrics)
     except BadInput as error:
