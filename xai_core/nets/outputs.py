@@ -12,6 +12,9 @@ SIDES = (64, 224)
 
 _BACKGROUND_FIRST = 1001
 
+_PASSES = 32
+"""Passes of a net that draws random numbers: one in which logits differ is enough."""
+
 
 def check_forward(
     net: str, module: nn.Module, input_size: int | None, class_names: tuple[str, ...] | None
@@ -32,6 +35,7 @@ def check_forward(
     device = noise(module, 1).device
     with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
         for side in SIDES if input_size is None else (input_size,):
+            before = torch.get_rng_state()
             try:
                 first, second, other = (module(noise(module, side, seed)) for seed in (0, 0, 1))
             except Exception:  # a user's net may raise anything
@@ -39,7 +43,8 @@ def check_forward(
             if isinstance(first, Tensor) and first.ndim == 2 and len(first) > 1:
                 continue  # its reshaping takes one large image for several of another size
             check_shape(net, first, class_names)
-            if not _agree(first, second):
+            draws = not torch.equal(before, torch.get_rng_state())
+            if not _agree(first, second) or (draws and _varies(module, side, first)):
                 raise BadInput(
                     f"{net} gives other logits each time it sees the same image: dropout or "
                     "another random or stateful part is active in evaluation mode"
@@ -50,6 +55,11 @@ def check_forward(
                     f"{net} gives {kind}, not logits: let its forward end before its softmax"
                 )
             return
+
+
+def _varies(module: nn.Module, side: int, first: Tensor) -> bool:
+    """Whether one of many passes gives other logits: a dropout of few values may spare the same."""
+    return any(not _agree(first, module(noise(module, side, 0))) for _ in range(_PASSES))
 
 
 def noise(module: nn.Module, side: int, seed: int = 0) -> Tensor:
