@@ -6,12 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 import tests.tiny
 from xai_core.engine import AutogradEngine, FusedEngine
 from xai_core.types import Record
 
 pytest_plugins = ("pytester",)
+
+# A slow minute of the machine is no fault of an example.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 REFERENCE = ("uniform", "centre", "edges", "noise", "noise_grad_cam", "edges_grad_cam")
 """Methods whose made-up records are those of reference methods."""

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-FAULTS = ("stall", "reset", "short", "cut", "damaged", "drip", "503", "404")
+FAULTS = ("stall", "reset", "short", "cut", "damaged", "drip", "drip-head", "503", "404")
 """What an answer may be instead of the file:
 
 - ``stall``, ``reset``, ``short``: half of it, and then silence, a reset, or the end of the
@@ -23,6 +23,7 @@ FAULTS = ("stall", "reset", "short", "cut", "damaged", "drip", "503", "404")
 - ``cut``: half of it, by an answer that doesn't say how long it is;
 - ``damaged``: all of it, with one byte changed;
 - ``drip``: half of it, and then a byte twenty times a second;
+- ``drip-head``: its head at that pace;
 - ``503``, ``404``: nothing, now or ever.
 """
 
@@ -98,6 +99,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(302)
             self.send_header("Location", fault)
             self.end_headers()
+            return
+        if fault == "drip-head":
+            self._drip(b"HTTP/1.1 200 OK\r\nX-Slow: " + b"x" * 1000)
+            self.close_connection = True
             return
         if content is None or fault in ("404", "503"):
             self.send_error(503 if fault == "503" else 404)

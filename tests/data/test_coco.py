@@ -350,9 +350,37 @@ def test_a_crowd_is_one_however_it_is_written(iscrowd, is_sample):
     assert data.crowds() == ({} if is_sample else {"orange": 1})
 
 
-def test_half_a_character_is_no_text(tmp_path):
-    with pytest.raises(DataMissing, match="can't be read as COCO annotations"):
-        load(tmp_path, content(images={"file_name": "\ud800.png"}))
+def test_half_a_character_costs_its_own_image(tmp_path):
+    data = load(tmp_path, content(images={"file_name": "\ud800.png"}))
+    with pytest.raises(BadInput, match=r"image \?.png can't be read: No such file"):
+        data.image(data.samples()[0])
+
+
+@pytest.mark.parametrize(
+    "strange", [b'"\xff"', b'"\\ud800"', b"NaN", b"1e400", b"1" + b"0" * 400, b"1" + b"0" * 5000]
+)
+def test_strange_entries_of_other_samples_cost_nothing(strange):
+    """Also in a file that Python's NaN makes no JSON."""
+    whole = content()
+    whole["images"].append(whole["images"][0] | {"id": 2})
+    whole["annotations"].append(whole["annotations"][0] | {"id": 2, "image_id": 2, "area": "HERE"})
+    whole["categories"].append({"id": 9, "name": "HERE", "supercategory": float("nan")})
+    text = json.dumps(whole).encode()
+    name = strange if strange.startswith(b'"') else b'"cafe"'
+    text = text.replace(b'"area": "HERE"', b'"area": ' + strange).replace(b'"HERE"', name)
+    data = CocoDataSet("test", parse(text), None, coco_to_imagenet())
+    first, second = data.samples()
+    assert data.mask(first).sum() == 12
+    np.testing.assert_array_equal(data.mask(second), data.mask(first))
+
+
+def test_many_annotations_of_a_large_image_become_pixels_once(monkeypatch):
+    decoded = []
+    decode = rle.decode
+    monkeypatch.setattr(rle, "decode", lambda x: decoded.append(x) or decode(x))
+    data = data_set(np.zeros((6, 8)), *[[[0, 0, 3, 0, 3, 4, 0, 4]]] * 30)
+    assert data.mask(data.samples()[0]).sum() == 12
+    assert len(decoded) == 1
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "tif", "webp", "bmp"])

@@ -144,6 +144,7 @@ SENTENCES = {
     "reset": "the connection breaks off again and again",
     "short": "the connection breaks off again and again",
     "drip": "the server sends less than 1,024 bytes a second",
+    "drip-head": "the server does not answer",
     "503": "503 Service Unavailable",
     "404": "404 Not Found",
 }

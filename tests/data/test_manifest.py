@@ -228,3 +228,10 @@ def test_the_choice_from_a_large_file_is_that_of_the_whole_file(tmp_path):
     assert len(expected) == 60
     for sample in expected[::10]:
         np.testing.assert_array_equal(data.mask(sample), whole.mask(sample))
+
+
+def test_a_file_beyond_the_bound_is_refused_before_it_is_hashed(tmp_path, file, monkeypatch):
+    monkeypatch.setattr(manifest, "MAX_BYTES", file.stat().st_size - 1)
+    monkeypatch.setattr(manifest.hashlib, "file_digest", None)
+    with pytest.raises(DataMissing, match=r"can't be read: it has [\d,]+ bytes, more than"):
+        chosen(file, tmp_path, Selection(), coco_to_imagenet(), tmp_path / "kept")

@@ -36,7 +36,7 @@ def test_a_baseline_comes_back_from_its_files(records, folder):
     assert to_files(found) == files
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(p=st.floats(0, 1), zero=st.booleans(), chance=st.floats(0, 1), name=st.text(max_size=8))
 def test_any_p_and_name_come_back(make_record, p, zero, chance, name):
     record = make_record(p, zero_energy=zero, chance=chance, category=printable(name))

@@ -45,7 +45,7 @@ def test_what_is_kept_is_what_was_there(tmp_path):
     assert error < 0.05 * backprop.peak
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     arrays.arrays(
         np.float64,

@@ -8,6 +8,7 @@ memory of ``json.load`` (``python -m bench.selection`` measures it).
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ from xai_core.errors import BadInput, DataMissing, first_line
 
 PREFERRED = "instances_train2017.json"
 """The study's annotation file: taken where a folder has several."""
+
+LONGEST_WHOLE = 19
+"""Digits from which a whole number may not fit 64 bits, and becomes a float."""
 
 PARTS = ("images", "annotations", "categories")
 
@@ -173,11 +177,35 @@ def parse(content: bytes) -> Annotations:
         Flaw: it is not in COCO's format.
     """
     try:
-        file = _decode(_FILE, content)
-    except msgspec.DecodeError:
-        # Python writes NaN and Infinity, which JSON doesn't have; they become null.
-        file = _decode(_FILE, msgspec.json.encode(json.loads(content)))
+        return _indexed(_decode(_FILE, content))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _indexed(_decode(_FILE, _mended(content)))
 
+
+def _mended(content: bytes) -> bytes:
+    """The file as JSON, where it holds what JSON doesn't have.
+
+    NaN, Infinity and numbers beyond any float become null, bytes that are not UTF-8 U+FFFD, halves
+    of characters a question mark: only the entries that hold them are wrong then.
+    """
+
+    def number(text: str) -> float | None:
+        value = float(text)
+        return value if math.isfinite(value) else None
+
+    def whole(text: str) -> float | None:
+        return int(text) if len(text) < LONGEST_WHOLE else number(text)
+
+    parsed = json.loads(
+        content.decode("utf-8-sig", "replace"),
+        parse_constant=lambda _: None,
+        parse_float=number,
+        parse_int=whole,
+    )
+    return json.dumps(parsed, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def _indexed(file: _File) -> Annotations:
     images: dict[int, Raw] = {}
     for entry in file.images:
         images[_whole("images", "id", _decode(_IMAGE, entry).id)] = entry
@@ -220,7 +248,7 @@ _ANNOTATION = msgspec.json.Decoder(_Annotation)
 def _decode(decoder: msgspec.json.Decoder[_Head], content: bytes | Raw) -> _Head:
     try:
         return decoder.decode(content)
-    except (msgspec.ValidationError, UnicodeDecodeError) as error:
+    except msgspec.ValidationError as error:
         needs = f"needs the lists {', '.join(PARTS)}, of objects"
         raise Flaw(f"{needs}: {first_line(error)}") from None
 

@@ -15,8 +15,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from xai_core.data.annotations import Annotations
 from xai_core.data.classes import ClassMap
 from xai_core.data.images import MAX_PIXELS, decode, read_image
@@ -124,9 +122,8 @@ class CocoDataSet:
     def mask(self, sample: Sample) -> Mask:
         """See `DataSet`. Polygons and RLE, crowds included, as pycocotools rasterises them."""
         height, width = self.shape(sample)
-        union = np.zeros((height, width), dtype=np.bool_)
-        for annotation in self.annotations.of(sample.image_id, sample.category):
-            union |= rasterise(annotation, height, width)
+        annotations = self.annotations.of(sample.image_id, sample.category)
+        union = rasterise(annotations, height, width)
         if not union.any():
             raise BadInput(f"the mask of {sample.category} in image {sample.image_id} has no area")
         return union

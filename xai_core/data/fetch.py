@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from urllib.parse import urljoin
 
 import requests
@@ -134,9 +136,7 @@ def _get(
     for _ in range(REDIRECTS):
         check_host(target, hosts)
         try:
-            answer = requests.get(
-                target, headers=headers, timeout=timeout, stream=True, allow_redirects=False
-            )
+            answer = _ask(target, headers, timeout)
             if answer.is_redirect:
                 answer.close()
                 target = urljoin(target, answer.headers["Location"])
@@ -156,6 +156,30 @@ def _get(
             raise _Again(reason, min(float(wait), 60.0) if wait.isdecimal() else 0.0)
         raise DataMissing(f"{url} can't be downloaded: {reason}")
     raise DataMissing(f"{url} can't be downloaded: it is redirected again and again")
+
+
+def _ask(url: str, headers: dict[str, str], timeout: float) -> requests.Response:
+    """The head of the answer, all of which must come in time: requests waits for each byte."""
+    answers: SimpleQueue[requests.Response | Exception] = SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(
+                requests.get(
+                    url, headers=headers, timeout=timeout, stream=True, allow_redirects=False
+                )
+            )
+        except Exception as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=2 * timeout)  # connecting has a timeout of its own
+    except Empty:
+        raise _Again("the server does not answer") from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def size_of(file: Path) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 from xai_core.data.annotations import MAX_BYTES, Flaw, load_annotations, parse
 from xai_core.data.classes import ClassMap
 from xai_core.data.coco import CocoDataSet
-from xai_core.data.reading import read
+from xai_core.data.reading import check, read
 from xai_core.data.select import Selection, chosen_classes, select
 from xai_core.errors import DataMissing, UnknownChoice
 from xai_core.files import printable, write_atomically
@@ -79,7 +79,7 @@ def _sha256(file: Path, kept: Path) -> str:
     archive), but not its inode and the time at which that was changed, which nobody can set.
     """
     try:
-        status = file.stat()
+        status = check(file, MAX_BYTES)
         state = [str(file.resolve()), status.st_size, status.st_mtime_ns]
         state += [status.st_ctime_ns, status.st_ino, status.st_dev]
         note = kept / f"sha256-{hashlib.sha256(json.dumps(state).encode()).hexdigest()}.txt"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -14,6 +15,16 @@ def read(path: Path, most: int) -> bytes:
         most: bytes that it may have. A device or a pipe, which may never end, is not opened.
 
     Raises:
+        OSError: see `check`.
+    """
+    check(path, most)
+    return path.read_bytes()
+
+
+def check(path: Path, most: int) -> os.stat_result:
+    """The state of a file that may be read.
+
+    Raises:
         OSError: it can't be read, is no ordinary file or is larger; ``strerror`` says which.
     """
     status = path.stat()
@@ -22,4 +33,4 @@ def read(path: Path, most: int) -> bytes:
         raise OSError(0, f"it is {kind}, not a file")
     if status.st_size > most:
         raise OSError(0, f"it has {status.st_size:,} bytes, more than {most:,}")
-    return path.read_bytes()
+    return status

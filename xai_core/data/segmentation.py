@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from xai_core.types import Mask
 
 
-def rasterise(annotation: Mapping[str, Any], height: int, width: int) -> Mask:
-    """Polygons or run lengths to pixels, as pycocotools does it.
+def rasterise(annotations: Iterable[Mapping[str, Any]], height: int, width: int) -> Mask:
+    """The union of polygons and run lengths as pixels, as pycocotools does it.
+
+    Run lengths are united: pixels for each of many annotations of a large image take minutes.
 
     Args:
-        annotation: an entry of an annotation file.
+        annotations: entries of an annotation file, of one image.
         height: of the image.
         width: of the image.
 
@@ -28,27 +30,29 @@ def rasterise(annotation: Mapping[str, Any], height: int, width: int) -> Mask:
         (height, width), bool.
 
     Raises:
-        BadInput: it has no segmentation, or one that can't be read.
+        BadInput: one has no segmentation, or one that can't be read.
     """
+    encoded = rle.merge([_encoded(annotation, height, width) for annotation in annotations])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools' own, with numpy 2
+        return np.asarray(rle.decode(encoded), dtype=np.bool_)
+
+
+def _encoded(annotation: Mapping[str, Any], height: int, width: int) -> Any:
+    """Pycocotools' run lengths of an annotation."""
     segmentation = annotation.get("segmentation")
     where = f"annotation {annotation.get('id')} of image {annotation.get('image_id')}"
     if not segmentation:
         raise BadInput(f"{where} has no segmentation")
     try:
         if isinstance(segmentation, list):
-            encoded = rle.merge(
-                rle.frPyObjects(_polygons(segmentation, height, width), height, width)
-            )
-        else:
-            runs = _runs(segmentation, height, width)
-            encoded = rle.frPyObjects({"size": [height, width], "counts": runs}, height, width)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools' own, with numpy 2
-            mask = rle.decode(encoded)
+            polygons = _polygons(segmentation, height, width)
+            return rle.merge(rle.frPyObjects(polygons, height, width))
+        runs = _runs(segmentation, height, width)
+        return rle.frPyObjects({"size": [height, width], "counts": runs}, height, width)
     except (ArithmeticError, TypeError, ValueError, MemoryError) as error:
         reason = first_line(error)
         raise BadInput(f"{where} has a segmentation that can't be read: {reason}") from error
-    return np.asarray(mask, dtype=np.bool_)
 
 
 FORMS = (
